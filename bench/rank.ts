@@ -1,0 +1,28 @@
+/** One rank of a vote benchmark; started by votes.ts with its place in the environment. */
+import { hasUnfinishedDp, ProcessGroup } from 'node-collectives';
+import { quantile } from './statistics.ts';
+
+const rank = Number(process.env['RANK']);
+const size = Number(process.env['WORLD_SIZE']);
+const iterations = Number(process.env['ITERATIONS']);
+const warmUp = 200;
+
+const group = await ProcessGroup.create({
+  masterAddr: '127.0.0.1',
+  masterPort: Number(process.env['MASTER_PORT']),
+  rank,
+  worldSize: size,
+  ...(rank === 0 ? { listenFd: 3 } : {}),
+});
+const micros = new Float64Array(iterations);
+for (let i = 0; i < warmUp + iterations; i += 1) {
+  const begin = performance.now();
+  const any = await hasUnfinishedDp(group, i % size === rank);
+  const took = performance.now() - begin;
+  if (!any) throw new Error('a wrong vote');
+  if (i >= warmUp) micros[i - warmUp] = took * 1000;
+}
+await group.close();
+micros.sort();
+if (rank === 0)
+  process.stdout.write(`${JSON.stringify({ p50: quantile(micros, 0.5), p99: quantile(micros, 0.99) })}\n`);

@@ -1,0 +1,47 @@
+// One collective operation as every rank must call it, and its names.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace nc {
+
+enum class OpKind : uint8_t { kAllReduce = 1, kBroadcast, kAllGather, kBarrier };
+
+enum class DType : uint8_t {
+  kInt8 = 1,
+  kUint8,
+  kInt16,
+  kUint16,
+  kInt32,
+  kUint32,
+  kInt64,
+  kUint64,
+  kFloat16,
+  kBFloat16,
+  kFloat32,
+  kFloat64,
+};
+
+enum class ReduceOp : uint8_t { kNone = 0, kSum, kProd, kMin, kMax, kAvg, kBand, kBor, kBxor };
+
+const char* name(OpKind kind) noexcept;
+const char* name(DType dtype) noexcept;
+const char* name(ReduceOp op) noexcept;
+size_t elementSize(DType dtype) noexcept;
+bool isFloat(DType dtype) noexcept;
+
+// What has to be the same on all ranks. It travels in every frame, so that calls which do not match are found
+// on arrival.
+struct Stamp {
+  uint64_t seq = 0;  // number of the operation within its group, from 1
+  OpKind kind{};
+  DType dtype{};
+  ReduceOp reduceOp{};
+  int32_t root = -1;   // broadcast's source rank, else -1
+  uint64_t count = 0;  // elements each rank contributes
+
+  bool operator==(const Stamp&) const = default;
+};
+
+}  // namespace nc

@@ -1,0 +1,79 @@
+// The collectives of a CPU group: chooses the algorithm, brackets the operation on the mesh, does the
+// averaging. docs/collectives.md says which algorithm runs when and what users may rely on.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/deadline.h"
+#include "core/error.h"
+#include "core/operation.h"
+#include "core/reduce.h"
+#include "gloo/recursive_doubling.h"
+#include "transport/mesh.h"
+
+namespace gloo {
+class Context;
+}
+
+namespace nc::gloo {
+
+// One operation. Memory is borrowed until run() returns or throws.
+//   allReduce: `in` and `out` hold stamp.count elements. They are the same memory or do not overlap.
+//   broadcast: the same; only the root's `in` is read.
+//   allGather: `in` holds count elements, `out` size x count; `in` may lie anywhere in `out`.
+//   barrier:   neither is looked at; the stamp names some data type all the same.
+struct Call {
+  Stamp stamp;
+  Deadline deadline;
+  const void* in = nullptr;
+  void* out = nullptr;
+  bool firstSent = false;  // firstMessage() has been sent already, with Mesh::trySend()
+};
+
+struct CollectiveLimits {
+  // Bytes (of accumulators for AVG) up to which all-reduce doubles instead of going round the ring, and bytes
+  // of the whole result up to which allGather sends directly. The same on all ranks.
+  size_t smallReduce = 64u << 10;
+  size_t smallGather = 128u << 10;
+};
+
+// Belongs to the group's thread, firstMessage() to any. Borrows the mesh.
+class Collectives {
+ public:
+  explicit Collectives(transport::Mesh& mesh, CollectiveLimits limits = {});
+  ~Collectives();
+  Collectives(const Collectives&) = delete;
+  Collectives& operator=(const Collectives&) = delete;
+
+  // Runs it to the end. Errors before anything is sent are kInvalidArgument and leave the group as it is;
+  // after any other error the group has failed, and the mesh has told the other ranks.
+  void run(const Call& call);
+
+  // The message with which this operation starts on this rank, its body being `in` as it is; none where the
+  // rank listens first or the data are prepared first.
+  std::optional<FirstMessage> firstMessage(const Stamp& stamp) const;
+
+ private:
+  void check(const Call& call) const;
+  void alone(const Call& call);
+  [[noreturn]] void giveUp(Error cause);
+  void dispatch(const Call& call);
+  void allReduce(const Call& call);
+  void average(const Call& call);
+  void reduceAll(const void* in, void* out, size_t count, size_t elementBytes, ReduceFn reduce,
+                 bool firstSent);
+  void broadcast(const Call& call);
+  void allGather(const Call& call);
+  std::byte* scratch(size_t bytes);
+
+  transport::Mesh& mesh_;
+  CollectiveLimits limits_;
+  RecursiveDoubling small_;
+  std::shared_ptr<::gloo::Context> context_;
+  std::vector<std::byte> scratch_;  // grows to what the small paths need, then stays
+};
+
+}  // namespace nc::gloo

@@ -1,0 +1,195 @@
+#include "group/group.h"
+
+#include <sys/eventfd.h>
+
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+namespace nc::group {
+
+namespace {
+constexpr Millis kFarewell{1000};  // for what was sent to be taken, when a group closes
+}
+
+Group::Group(GroupOptions options, GroupEvents events)
+    : options_(std::move(options)),
+      events_(std::move(events)),
+      wakeFd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  if (!wakeFd_) throw systemError("eventfd", errno);
+}
+
+Group::~Group() {
+  shutdown("the group was dropped");
+}
+
+void Group::start() {
+  try {
+    thread_ = NamedThread("nc-group", [this] { run(); });
+  } catch (const std::system_error& error) {
+    throw systemError("the group's thread could not be started", error.code().value());
+  }
+}
+
+void Group::submit(std::unique_ptr<Task> task) {
+  const std::lock_guard lock(mutex_);
+  if (failure_) throw Error(*failure_);
+  if (closing_) throw Error(ErrorCode::kClosed, "the group is closed on this rank");
+  task->stamp.seq = ++lastSeq_;
+  // The first message can go out from here, while the group's thread is still waking up.
+  if (parked_ && queue_.empty()) task->firstSent = sendFirst(*task);
+  queue_.push_back(std::move(task));
+  wake();
+}
+
+bool Group::sendFirst(const Task& task) {
+  const auto first = collectives_->firstMessage(task.stamp);
+  if (!first) return false;
+  const size_t bytes =
+      task.stamp.kind == OpKind::kBarrier ? 0 : task.stamp.count * elementSize(task.stamp.dtype);
+  return mesh_->trySend(first->peer, first->slot, task.stamp, task.in, bytes);
+}
+
+void Group::abort(const std::string& reason) {
+  const int rank = options_.join.rank;
+  ErrorFacts facts;
+  facts.rank = rank;
+  facts.peer = rank;
+  cancel_.cancel(
+      Error(ErrorCode::kAborted, "aborted by rank " + std::to_string(rank) + ": " + reason, facts));
+}
+
+void Group::close() {
+  const std::lock_guard lock(mutex_);
+  closing_ = true;
+  wake();
+}
+
+void Group::shutdown(const std::string& reason) {
+  abort(reason);
+  thread_.join();
+}
+
+std::optional<GroupInfo> Group::info() const {
+  const std::lock_guard lock(mutex_);
+  return info_;
+}
+
+void Group::wake() {
+  ::eventfd_write(wakeFd_.get(), 1);
+}
+
+// --------------------------------------------------------------------------------------- the group's thread
+
+void Group::run() {
+  if (form()) serve();
+  if (mesh_) mesh_->close(Deadline::in(kFarewell));
+  // A rank that has not read yet that the group was formed must still be able to.
+  if (hosted_ && !cancel_.cancelled()) hosted_->linger(kFarewell, false);
+  collectives_.reset();
+  hosted_.reset();
+  if (events_.onEnded) events_.onEnded();
+}
+
+bool Group::form() {
+  try {
+    rendezvous::JoinEvents events;
+    events.host.onAddressInUse = events_.onAddressInUse;
+    events.host.onRefused = events_.onRefused;
+    events.onListening = events_.onListening;
+    events.onWaiting = [this](Millis waited, const std::vector<int>& missing) {
+      if (events_.onWaiting) events_.onWaiting(Stamp{}, waited, missing);
+    };
+    const Deadline deadline = Deadline::in(options_.initTimeout);
+    rendezvous::Joined joined = rendezvous::join(std::move(options_.join), events, deadline, cancel_);
+    hosted_ = std::move(joined.hosted);
+
+    GroupInfo info;
+    info.rank = options_.join.rank;
+    info.size = options_.join.identity.size;
+    info.portIndex = joined.portIndex;
+    info.store = joined.store.text();
+    for (const transport::Endpoint& endpoint : joined.members) {
+      info.members.push_back({endpoint.rank, endpoint.host, endpoint.pid, "self"});
+    }
+    for (const transport::LinkEnd& end : joined.ends) {
+      info.members[static_cast<size_t>(end.member.rank)] = end.member;
+    }
+    mesh_ = std::make_unique<transport::Mesh>(info.rank, info.size, options_.join.identity.generation,
+                                              std::move(joined.ends), cancel_);
+    mesh_->onWaiting = events_.onWaiting;
+    collectives_ = std::make_unique<gloo::Collectives>(*mesh_);
+    const std::lock_guard lock(mutex_);
+    info_ = std::move(info);
+  } catch (const Error& error) {
+    failWith(error);
+    return false;
+  } catch (const std::exception& error) {
+    failWith(Error(ErrorCode::kInternal, std::string("forming the group failed: ") + error.what()));
+    return false;
+  }
+  if (events_.onFormed) events_.onFormed();
+  return true;
+}
+
+void Group::serve() {
+  try {
+    while (std::unique_ptr<Task> task = next()) {
+      const gloo::Call call{task->stamp, task->deadline, task->in, task->out, task->firstSent};
+      try {
+        collectives_->run(call);
+      } catch (const Error& error) {
+        Task& ended = *task;
+        ended.finish(std::move(task), &error);
+        // A mistake of the caller's leaves the group as it was.
+        if (error.code != ErrorCode::kInvalidArgument) throw;
+        continue;
+      }
+      Task& ended = *task;
+      ended.finish(std::move(task), nullptr);
+    }
+  } catch (const Error& error) {
+    failWith(error);
+  } catch (const std::exception& error) {
+    const Error cause(ErrorCode::kInternal, std::string("the group's thread failed: ") + error.what());
+    mesh_->fail(cause);
+    failWith(cause);
+  }
+}
+
+// The next operation, or nothing once the group is closed. Watches the links meanwhile.
+std::unique_ptr<Task> Group::next() {
+  for (;;) {
+    {
+      const std::lock_guard lock(mutex_);
+      parked_ = false;
+      if (!queue_.empty()) {
+        std::unique_ptr<Task> task = std::move(queue_.front());
+        queue_.pop_front();
+        return task;
+      }
+      if (closing_) return nullptr;
+      parked_ = true;
+    }
+    mesh_->serve(wakeFd_.get());
+    eventfd_t count = 0;
+    ::eventfd_read(wakeFd_.get(), &count);
+  }
+}
+
+void Group::failWith(const Error& error) {
+  std::deque<std::unique_ptr<Task>> left;
+  {
+    const std::lock_guard lock(mutex_);
+    parked_ = false;
+    failure_ = error;
+    left.swap(queue_);
+  }
+  for (std::unique_ptr<Task>& task : left) {
+    Task& ended = *task;
+    ended.finish(std::move(task), &error);
+  }
+  if (events_.onFailed) events_.onFailed(error);
+}
+
+}  // namespace nc::group

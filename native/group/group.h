@@ -1,0 +1,121 @@
+// A process group: one thread of its own that forms the group, runs its operations in call order, and watches
+// its links while there are none.
+//
+// Who may call what: every public method may be called from any thread. Events and Task::finish() come on the
+// group's thread (refusals on the store's); they must not block and must not call back into the group.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/cancel.h"
+#include "core/deadline.h"
+#include "core/error.h"
+#include "core/operation.h"
+#include "core/thread.h"
+#include "core/unique_fd.h"
+#include "gloo/collectives.h"
+#include "rendezvous/join.h"
+#include "transport/mesh.h"
+
+namespace nc::group {
+
+struct GroupOptions {
+  rendezvous::JoinOptions join;
+  Millis initTimeout{60'000};
+};
+
+// One operation on its way through the group. The caller owns the memory until finish().
+class Task {
+ public:
+  virtual ~Task() = default;
+  // The operation has ended; `error` is null if it succeeded. Takes the task over.
+  virtual void finish(std::unique_ptr<Task> self, const Error* error) noexcept = 0;
+
+  Stamp stamp;  // seq is given by submit()
+  Deadline deadline = Deadline::never();
+  const void* in = nullptr;
+  void* out = nullptr;
+  bool firstSent = false;  // see gloo::Collectives::firstMessage()
+};
+
+struct GroupEvents {
+  std::function<void(uint16_t port)> onListening;
+  std::function<void(const SocketAddress&)> onAddressInUse;
+  std::function<void(const rendezvous::Refusal&)> onRefused;
+  // Of joining (seq 0) or of an operation.
+  std::function<void(const Stamp&, Millis waited, const std::vector<int>& missing)> onWaiting;
+  std::function<void()> onFormed;
+  std::function<void(const Error&)> onFailed;  // joining or the group; no event follows but onEnded
+  std::function<void()> onEnded;               // the last event: nothing is open any more
+};
+
+struct GroupInfo {
+  int rank = 0;
+  int size = 0;
+  size_t portIndex = 0;  // which candidate port the group formed on
+  std::string store;     // address of the store
+  std::vector<transport::Member> members;
+};
+
+class Group {
+ public:
+  Group(GroupOptions options, GroupEvents events);
+  ~Group();  // aborts what is left and joins the thread
+  Group(const Group&) = delete;
+  Group& operator=(const Group&) = delete;
+
+  // Starts the thread, which forms the group.
+  void start();
+
+  // Queues an operation and numbers it. Throws kClosed after close(), or the group's failure.
+  void submit(std::unique_ptr<Task> task);
+
+  // Ends everything on this rank at once, and the other ranks as a failure that names this one.
+  void abort(const std::string& reason);
+  // After the operations called so far: goodbye. onEnded follows.
+  void close();
+  // abort() for the end of the environment, and waits for the thread.
+  void shutdown(const std::string& reason);
+
+  std::optional<GroupInfo> info() const;  // once formed
+
+ private:
+  void run();
+  bool form();
+  void serve();
+  std::unique_ptr<Task> next();
+  void failWith(const Error& error);
+  void wake();
+  bool sendFirst(const Task& task);
+
+  GroupOptions options_;
+  GroupEvents events_;
+  Cancel cancel_;
+  UniqueFd wakeFd_;
+
+  mutable std::mutex mutex_;
+  std::deque<std::unique_ptr<Task>> queue_;
+  uint64_t lastSeq_ = 0;
+  bool parked_ = false;  // the thread waits in Mesh::serve() and no operation is queued
+  bool closing_ = false;
+  std::optional<Error> failure_;
+  std::optional<GroupInfo> info_;
+
+  // The thread's own.
+  std::unique_ptr<rendezvous::HostedStore> hosted_;
+  std::unique_ptr<transport::Mesh> mesh_;
+  std::unique_ptr<gloo::Collectives> collectives_;
+  NamedThread thread_;  // last: joined before the rest goes
+};
+
+}  // namespace nc::group

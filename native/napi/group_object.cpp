@@ -1,0 +1,243 @@
+#include "napi/group_object.h"
+
+#include <functional>
+#include <mutex>
+#include <utility>
+
+#include "napi/group_options.h"
+#include "napi/tasks.h"
+
+namespace nc::napi {
+
+namespace {
+
+// How often a blocking vote looks whether its environment is being terminated.
+constexpr Millis kTerminationCheck{50};
+constexpr const char* kEnvironmentEnded = "its JavaScript environment ended";
+
+Deadline deadlineOf(Napi::Value timeoutMs) {
+  return Deadline::in(Millis(timeoutMs.As<Napi::Number>().Int64Value()));
+}
+
+}  // namespace
+
+// The way back to JavaScript for a group's events. Lives as long as any event is on its way.
+struct GroupObject::Events {
+  Napi::FunctionReference callback;  // JavaScript thread only
+  bool holding = false;              // the event loop is kept alive for joining or closing,
+  Napi::ObjectReference self;        // and so is the object
+
+  void hold(Environment& environment, Napi::Object object) {
+    if (holding) return;
+    holding = true;
+    self = Napi::Persistent(object);
+    environment.hold();
+  }
+  void release(Environment& environment) {
+    if (!holding) return;
+    holding = false;
+    self.Reset();
+    environment.release();
+  }
+};
+
+class GroupObject::EventJob final : public Job {
+ public:
+  using Fill = std::function<void(Environment&, Napi::Object)>;
+  EventJob(Environment& environment, std::shared_ptr<Events> events, const char* type, Fill fill)
+      : environment_(environment), events_(std::move(events)), type_(type), fill_(std::move(fill)) {}
+
+  void run(Napi::Env env) override {
+    const std::string type = type_;
+    if (type == "formed" || type == "ended") events_->release(environment_);
+    if (events_->callback.IsEmpty()) return;
+    Napi::Object event = Napi::Object::New(env);
+    event["type"] = Napi::String::New(env, type_);
+    if (fill_) fill_(environment_, event);
+    const Napi::Function callback = events_->callback.Value();
+    // Nothing follows, and the callback may hold on to much.
+    if (type == "ended") events_->callback.Reset();
+    callback.Call({event});
+  }
+
+ private:
+  Environment& environment_;
+  std::shared_ptr<Events> events_;
+  const char* type_;
+  Fill fill_;
+};
+
+void registerGroup(Napi::Env env, Napi::Object exports) {
+  exports["NativeGroup"] = GroupObject::define(env);
+}
+
+Napi::Function GroupObject::define(Napi::Env env) {
+  return DefineClass(
+      env, "NativeGroup",
+      {InstanceMethod<&GroupObject::start>("start"), InstanceMethod<&GroupObject::abort>("abort"),
+       InstanceMethod<&GroupObject::close>("close"), InstanceMethod<&GroupObject::info>("info"),
+       InstanceMethod<&GroupObject::run>("run"), InstanceMethod<&GroupObject::vote>("vote")});
+}
+
+GroupObject::GroupObject(const Napi::CallbackInfo& info)
+    : ObjectWrap(info), environment_(Environment::of(info.Env())), events_(std::make_shared<Events>()) {
+  events_->callback = Napi::Persistent(info[1].As<Napi::Function>());
+  Environment& environment = environment_;
+  const std::shared_ptr<Events> events = events_;
+  const auto post = [&environment, events](const char* type, EventJob::Fill fill) {
+    environment.post(std::make_unique<EventJob>(environment, events, type, std::move(fill)));
+  };
+
+  group::GroupEvents handlers;
+  handlers.onListening = [post](uint16_t port) {
+    post("listening",
+         [port](Environment&, Napi::Object event) { event["port"] = Napi::Number::New(event.Env(), port); });
+  };
+  handlers.onAddressInUse = [post](const SocketAddress& address) {
+    post("addressInUse", [text = address.text()](Environment&, Napi::Object event) {
+      event["address"] = Napi::String::New(event.Env(), text);
+    });
+  };
+  handlers.onRefused = [post](const rendezvous::Refusal& refusal) {
+    post("refused", [refusal](Environment&, Napi::Object event) {
+      event["rank"] = Napi::Number::New(event.Env(), refusal.rank);
+      event["pid"] = Napi::Number::New(event.Env(), static_cast<double>(refusal.pid));
+      event["host"] = Napi::String::New(event.Env(), refusal.host);
+      event["reason"] = Napi::String::New(event.Env(), refusal.reason);
+    });
+  };
+  handlers.onWaiting = [post](const Stamp& stamp, Millis waited, const std::vector<int>& missing) {
+    post("waiting", [stamp, waited, missing](Environment&, Napi::Object event) {
+      event["seq"] = Napi::Number::New(event.Env(), static_cast<double>(stamp.seq));
+      event["op"] = Napi::String::New(event.Env(), stamp.seq == 0 ? "join" : name(stamp.kind));
+      event["waitedMs"] = Napi::Number::New(event.Env(), static_cast<double>(waited.count()));
+      Napi::Array ranks = Napi::Array::New(event.Env(), missing.size());
+      for (uint32_t i = 0; i < missing.size(); ++i) ranks[i] = Napi::Number::New(event.Env(), missing[i]);
+      event["missing"] = ranks;
+    });
+  };
+  handlers.onFormed = [post] { post("formed", nullptr); };
+  handlers.onFailed = [post](const Error& error) {
+    post("failed",
+         [error](Environment& owner, Napi::Object event) { event["error"] = owner.makeError(error); });
+  };
+  handlers.onEnded = [post] { post("ended", nullptr); };
+
+  try {
+    group::GroupOptions options = readGroupOptions(info[0].As<Napi::Object>());
+    size_ = static_cast<uint64_t>(options.join.identity.size);
+    group_ = std::make_unique<group::Group>(std::move(options), std::move(handlers));
+  } catch (const Error& error) {
+    throw environment_.thrown(error);
+  }
+  environment_.add(this);
+}
+
+GroupObject::~GroupObject() {
+  environment_.remove(this);
+}
+
+void GroupObject::abandon() noexcept {
+  group_->abort(kEnvironmentEnded);
+}
+
+void GroupObject::shutdown() noexcept {
+  group_->shutdown(kEnvironmentEnded);
+}
+
+void GroupObject::start(const Napi::CallbackInfo&) {
+  try {
+    group_->start();
+  } catch (const Error& error) {
+    throw environment_.thrown(error);
+  }
+  events_->hold(environment_, Value());
+}
+
+void GroupObject::abort(const Napi::CallbackInfo& info) {
+  group_->abort(info[0].As<Napi::String>().Utf8Value());
+}
+
+void GroupObject::close(const Napi::CallbackInfo&) {
+  // Closing is finished before the process may end by itself. `callback` is empty once the group has ended.
+  if (!events_->callback.IsEmpty()) events_->hold(environment_, Value());
+  group_->close();
+}
+
+Napi::Value GroupObject::info(const Napi::CallbackInfo& info) {
+  const auto known = group_->info();
+  return known ? groupInfo(info.Env(), *known).As<Napi::Value>() : info.Env().Null();
+}
+
+void GroupObject::submit(std::unique_ptr<group::Task> task) {
+  try {
+    group_->submit(std::move(task));
+  } catch (const Error& error) {
+    throw environment_.thrown(error);
+  }
+}
+
+Napi::Value GroupObject::run(const Napi::CallbackInfo& info) {
+  auto task = std::make_unique<ArrayTask>(environment_, Value(), info[5].As<Napi::TypedArray>(),
+                                          info[6].As<Napi::TypedArray>());
+  task->stamp.kind = static_cast<OpKind>(info[0].As<Napi::Number>().Uint32Value());
+  task->stamp.dtype = static_cast<DType>(info[1].As<Napi::Number>().Uint32Value());
+  task->stamp.reduceOp = static_cast<ReduceOp>(info[2].As<Napi::Number>().Uint32Value());
+  task->stamp.root = info[3].As<Napi::Number>().Int32Value();
+  task->stamp.count = static_cast<uint64_t>(info[4].As<Napi::Number>().Int64Value());
+  task->deadline = deadlineOf(info[7]);
+  // All of it has been checked, but a subclass of a typed array may say what it likes of itself, and a buffer
+  // may have been detached since.
+  const uint64_t count = task->stamp.count;
+  const uint64_t bytes = count * elementSize(task->stamp.dtype);
+  const uint64_t parts = task->stamp.kind == OpKind::kAllGather ? size_ : 1;
+  if (count > transport::kMaxDataBytes || bytes > info[5].As<Napi::TypedArray>().ByteLength() ||
+      bytes * parts > info[6].As<Napi::TypedArray>().ByteLength()) {
+    ErrorFacts facts;
+    facts.op = name(task->stamp.kind);
+    throw environment_.thrown(Error(ErrorCode::kInvalidArgument,
+                                    facts.op + ": array or out has less memory than its length says", facts));
+  }
+  const Napi::Promise promise = task->promise();
+  submit(std::move(task));
+  environment_.hold();
+  return promise;
+}
+
+Napi::Value GroupObject::vote(const Napi::CallbackInfo& info) {
+  const auto dtype = static_cast<DType>(info[0].As<Napi::Number>().Uint32Value());
+  const auto given = info[2].As<Napi::Array>();
+  VoteValues values;
+  values.read(given, dtype);
+  const auto prepare = [&](group::Task& task) {
+    task.stamp.kind = OpKind::kAllReduce;
+    task.stamp.dtype = dtype;
+    task.stamp.reduceOp = static_cast<ReduceOp>(info[1].As<Napi::Number>().Uint32Value());
+    task.stamp.count = given.Length();
+    task.deadline = deadlineOf(info[3]);
+  };
+  if (!info[4].As<Napi::Boolean>().Value()) {
+    auto task = std::make_unique<VoteTask>(environment_, Value(), values);
+    prepare(*task);
+    const Napi::Promise promise = task->promise();
+    submit(std::move(task));
+    environment_.hold();
+    return promise;
+  }
+  auto state = std::make_shared<BlockingTask::State>();
+  state->values = values;
+  auto task = std::make_unique<BlockingTask>(state);
+  prepare(*task);
+  submit(std::move(task));
+  std::unique_lock lock(state->mutex);
+  while (!state->changed.wait_for(lock, kTerminationCheck, [&] { return state->done; })) {
+    lock.unlock();
+    // worker.terminate() cannot interrupt native code, so it is asked for.
+    if (!environment_.canRunJavaScript()) group_->abort("its worker was terminated");
+    lock.lock();
+  }
+  if (state->error) throw environment_.thrown(*state->error);
+  return state->values.write(info.Env(), dtype, given.Length());
+}
+
+}  // namespace nc::napi

@@ -1,0 +1,45 @@
+// The process group as JavaScript sees it: `new NativeGroup(options, onEvent)`. Arguments come checked from
+// src/group/; here they are only read.
+#pragma once
+
+#include <memory>
+
+#include "group/group.h"
+#include "napi/environment.h"
+#include "napi/node_api.h"
+
+namespace nc::napi {
+
+void registerGroup(Napi::Env env, Napi::Object exports);
+
+class GroupObject final : public Napi::ObjectWrap<GroupObject>, public Closable {
+ public:
+  explicit GroupObject(const Napi::CallbackInfo& info);
+  ~GroupObject() override;
+  void abandon() noexcept override;
+  void shutdown() noexcept override;
+
+  static Napi::Function define(Napi::Env env);
+
+ private:
+  struct Events;
+  class EventJob;
+
+  void start(const Napi::CallbackInfo& info);
+  void abort(const Napi::CallbackInfo& info);
+  void close(const Napi::CallbackInfo& info);
+  Napi::Value info(const Napi::CallbackInfo& info);
+  // (kind, dtype, reduceOp, root, count, in, out, timeoutMs) -> Promise<void>
+  Napi::Value run(const Napi::CallbackInfo& info);
+  // (dtype, reduceOp, values, timeoutMs, sync) -> Promise<values> or values; a few numbers, held natively
+  Napi::Value vote(const Napi::CallbackInfo& info);
+
+  void submit(std::unique_ptr<group::Task> task);
+
+  Environment& environment_;
+  std::shared_ptr<Events> events_;
+  std::unique_ptr<group::Group> group_;
+  uint64_t size_ = 1;  // ranks
+};
+
+}  // namespace nc::napi

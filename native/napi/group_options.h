@@ -1,0 +1,12 @@
+// Reads the options object of a native group.
+#pragma once
+
+#include "group/group.h"
+#include "napi/node_api.h"
+
+namespace nc::napi {
+
+group::GroupOptions readGroupOptions(Napi::Object options);
+Napi::Object groupInfo(Napi::Env env, const group::GroupInfo& info);
+
+}  // namespace nc::napi

@@ -1,0 +1,200 @@
+#include "rendezvous/find_store.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "rendezvous/member.h"
+#include "rendezvous/probe.h"
+#include "rendezvous/verdict.h"
+
+namespace nc::rendezvous {
+
+namespace {
+
+// The next candidate is looked at once the one before has answered, or after this time.
+constexpr Millis kStagger{10};
+constexpr Millis kAskLimit{300};  // for a question to a store that has answered already
+
+class Finder {
+ public:
+  Finder(const std::vector<Candidate>& candidates, const Identity& identity, int rank, Cancel& cancel)
+      : identity_(identity), rank_(rank), cancel_(cancel) {
+    for (const Candidate& candidate : candidates) probes_.emplace_back(candidate);
+    told_.assign(probes_.size(), false);
+  }
+
+  FoundStore run(const Deadline& deadline) {
+    const auto began = Clock::now();
+    for (;;) {
+      cancel_.check();
+      auto until = deadline.at();
+      std::vector<pollfd> polls{{cancel_.fd(), POLLIN, 0}};
+      for (size_t i = 0; i < probes_.size(); ++i) {
+        Probe& probe = probes_[i];
+        if (probe.state() == Probe::State::kWaiting && mayStart(i, began)) probe.start();
+        if (probe.state() == Probe::State::kStore) break;
+        polls.push_back({probe.state() == Probe::State::kWaiting ? -1 : probe.fd(), probe.events(), 0});
+        until = std::min(until, probe.tried() ? probe.due() : began + kStagger * static_cast<int>(i));
+      }
+      for (size_t i = 0; i < probes_.size(); ++i) {
+        if (probes_[i].state() != Probe::State::kStore) continue;
+        if (auto found = judge(i)) return std::move(*found);
+      }
+      if (deadline.passed()) throw notFound(deadline);
+      if (polls.size() != probes_.size() + 1) continue;
+      const auto left = std::chrono::ceil<Millis>(until - Clock::now()).count();
+      const int timeout = static_cast<int>(std::clamp<decltype(left)>(left, 0, 60'000));
+      if (::poll(polls.data(), polls.size(), timeout) < 0 && errno != EINTR) throw systemError("poll", errno);
+      for (size_t i = 0; i < probes_.size(); ++i) probes_[i].advance(polls[i + 1].revents != 0);
+    }
+  }
+
+ private:
+  bool mayStart(size_t i, Clock::time_point began) const {
+    const auto now = Clock::now();
+    const Probe& probe = probes_[i];
+    if (probe.tried()) return probe.due() <= now;
+    if (i == 0 || now >= began + kStagger * static_cast<int>(i)) return true;
+    const Probe& before = probes_[i - 1];
+    return before.tried() && before.state() == Probe::State::kWaiting;
+  }
+
+  // The store's owner said who it is: ours, or not.
+  std::optional<FoundStore> judge(size_t i) {
+    Probe& probe = probes_[i];
+    Found found;
+    if (!decodeIdentity(probe.identity(), found)) {
+      probe.reject("a TCPStore that is not a group's of this kind");
+      return std::nullopt;
+    }
+    found.verdict = probe.verdict();
+    const Identity& theirs = found.identity;
+    if (theirs.groupName != identity_.groupName || theirs.jobId != identity_.jobId ||
+        theirs.generation != identity_.generation) {
+      return turnedAway(i, "the store of " + describe(found));
+    }
+    if (!found.verdict.empty() && found.verdict != kFormed) {
+      store::Client client = probe.release();
+      if (concerned(client)) throw verdictError(found.verdict, rank_);
+      probe.outdated("this group's store, but forming it has failed; waiting for the next try");
+      return std::nullopt;
+    }
+    if (theirs.size != identity_.size) {
+      ErrorFacts facts;
+      facts.rank = rank_;
+      facts.op = "join";
+      facts.address = probe.candidate().address.text();
+      facts.peer = 0;
+      facts.peerHost = found.host;
+      facts.peerPid = found.pid;
+      const std::string text = "rank " + std::to_string(rank_) + " was started with world size " +
+                               std::to_string(identity_.size) + ", but the store at " + facts.address +
+                               " is of " + describe(found) + "; start all ranks with the same world size";
+      store::Client client = probe.release();
+      tellRefused(client, rank_, text, cancel_);
+      throw Error(ErrorCode::kGroupMismatch, text, facts);
+    }
+    if (found.verdict == kFormed) return complete(i, found);
+    return FoundStore{probe.release(), probe.candidate(), found};
+  }
+
+  // The group stands. It may be about to end and be formed anew, or have other candidates left.
+  std::optional<FoundStore> complete(size_t i, const Found& found) {
+    Probe& probe = probes_[i];
+    const std::string text = "this group's store, but the group is complete and rank " +
+                             std::to_string(rank_) + " is in it: " + describe(found);
+    if (probes_.size() > 1) return turnedAway(i, text);
+    store::Client client = probe.release();
+    const std::optional<Member> holder = holderOf(client);
+    // This process was in it: it has seen its end before rank 0 has.
+    if (!holder || isThisProcess(*holder)) {
+      probe.outdated(text);
+      return std::nullopt;
+    }
+    ErrorFacts facts;
+    facts.rank = rank_;
+    facts.op = "join";
+    facts.address = probe.candidate().address.text();
+    facts.peer = rank_;
+    facts.peerHost = holder->endpoint.host;
+    facts.peerPid = holder->endpoint.pid;
+    const std::string taken = "rank " + std::to_string(rank_) + " is taken by pid " +
+                              std::to_string(facts.peerPid) + " on " + facts.peerHost + ": the store at " +
+                              facts.address + " is " + text;
+    tellRefused(client, rank_, taken, cancel_);
+    throw Error(ErrorCode::kRankTaken, taken, facts);
+  }
+
+  std::optional<Member> holderOf(store::Client& client) {
+    try {
+      const auto text = client.tryGet(rankKey(rank_), Deadline::in(kAskLimit), &cancel_);
+      if (text) return decodeMember(rank_, *text);
+    } catch (const Error&) {
+      cancel_.check();
+    }
+    return std::nullopt;
+  }
+
+  // Whether a failure is news to this rank, which came too late to register; told once. A rank that was there
+  // has had it already, and is here for the next try.
+  bool concerned(store::Client& client) {
+    try {
+      const Deadline limit = Deadline::in(kAskLimit);
+      return client.tryGet(rankKey(rank_), limit, &cancel_) == kLeft &&
+             client.add(heardKey(rank_), 1, limit, &cancel_) == 1;
+    } catch (const Error&) {
+      cancel_.check();
+      return false;
+    }
+  }
+
+  // Foreign, as far as this rank is concerned: said once to its owner, then looked at again from time to
+  // time.
+  std::optional<FoundStore> turnedAway(size_t i, const std::string& finding) {
+    Probe& probe = probes_[i];
+    if (!told_[i]) {
+      told_[i] = true;
+      store::Client client = probe.release();
+      tellRefused(client, rank_,
+                  "rank " + std::to_string(rank_) + " looks for group '" + identity_.groupName +
+                      "' of job '" + identity_.jobId + "', generation " +
+                      std::to_string(identity_.generation) + ", and found " + finding,
+                  cancel_);
+    }
+    probe.reject(finding);
+    return std::nullopt;
+  }
+
+  Error notFound(const Deadline& deadline) const {
+    ErrorFacts facts;
+    facts.rank = rank_;
+    facts.op = "join";
+    std::string text = "rank " + std::to_string(rank_) + " did not find the store of group '" +
+                       identity_.groupName + "' within " + std::to_string(deadline.limit().count()) +
+                       " ms. Met on the candidates:";
+    for (const Probe& probe : probes_)
+      text += "\n  " + probe.candidate().address.text() + ": " + probe.finding();
+    text += "\nCheck that rank 0 runs, that all ranks have the same address, ports, group name and job id";
+    return Error(ErrorCode::kRendezvous, text, facts);
+  }
+
+  const Identity& identity_;
+  int rank_;
+  Cancel& cancel_;
+  std::vector<Probe> probes_;
+  std::vector<bool> told_;
+};
+
+}  // namespace
+
+FoundStore findStore(const std::vector<Candidate>& candidates, const Identity& identity, int rank,
+                     const Deadline& deadline, Cancel& cancel) {
+  return Finder(candidates, identity, rank, cancel).run(deadline);
+}
+
+}  // namespace nc::rendezvous

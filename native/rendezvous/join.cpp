@@ -1,0 +1,273 @@
+#include "rendezvous/join.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <utility>
+
+#include "rendezvous/member.h"
+#include "rendezvous/verdict.h"
+
+namespace nc::rendezvous {
+
+namespace {
+
+constexpr Millis kTellLimit{300};
+// Who was aborted must not make its caller wait for others.
+constexpr Millis kAbortedTellLimit{60};
+constexpr std::array<Millis, 2> kNotices{Millis{5000}, Millis{30000}};
+
+std::vector<Candidate> candidatesOf(const JoinOptions& options) {
+  std::vector<Candidate> candidates;
+  for (size_t port = 0; port < options.ports.size(); ++port) {
+    for (const std::string& host : options.hosts) {
+      candidates.push_back({port, SocketAddress::parse(host, options.ports[port])});
+    }
+  }
+  return candidates;
+}
+
+class Joiner {
+ public:
+  Joiner(JoinOptions options, const JoinEvents& events, const Deadline& deadline, Cancel& cancel)
+      : options_(std::move(options)), events_(events), deadline_(deadline), cancel_(cancel) {}
+
+  Joined run() {
+    try {
+      findOrHost();
+      registerRank();
+      meet();
+      link();
+      agree();
+    } catch (const Error& error) {
+      throw giveUp(error);
+    }
+    return std::move(joined_);
+  }
+
+ private:
+  int rank() const { return options_.rank; }
+  int size() const { return options_.identity.size; }
+
+  void findOrHost() {
+    const std::vector<Candidate> candidates = candidatesOf(options_);
+    if (rank() == 0) {
+      joined_.hosted =
+          HostedStore::open(candidates, std::move(options_.listenFd), options_.identity, events_.host);
+      joined_.portIndex = joined_.hosted->candidate().port;
+      if (events_.onListening) events_.onListening(joined_.hosted->server().port());
+      token_ = joined_.hosted->token();
+      client_.emplace(store::Client::connect(joined_.hosted->server().address(), deadline_, &cancel_));
+    } else {
+      FoundStore found = findStore(candidates, options_.identity, rank(), deadline_, cancel_);
+      joined_.portIndex = found.candidate.port;
+      token_ = found.group.token;
+      host_ = found.group;
+      client_.emplace(std::move(found.client));
+    }
+    joined_.store = client_->address();
+  }
+
+  // Claims this rank's number, with the address at which the others reach it.
+  void registerRank() {
+    SocketAddress local = SocketAddress::local(client_->fd());
+    if (rank() == 0 && isWildcard(joined_.hosted->server().address())) {
+      local = SocketAddress::parse(options_.hosts.front(), 0);
+    }
+    local = permitted(local, options_.allowedAddresses, rank());
+    listener_ = transport::openListener(local);
+    const std::string own = encodeMember(rank(), listener_, options_.settings);
+    const std::string now = client_->compareSet(rankKey(rank()), "", own, deadline_, &cancel_);
+    if (now == own) return;
+    if (now == kLeft) {
+      client_->set(heardKey(rank()), "1", Deadline::in(kTellLimit), &cancel_);
+      throw verdict();
+    }
+    throw taken(decodeMember(rank(), now));
+  }
+
+  Error taken(const Member& holder) {
+    ErrorFacts facts;
+    facts.rank = rank();
+    facts.peer = rank();
+    facts.peerHost = holder.endpoint.host;
+    facts.peerPid = holder.endpoint.pid;
+    facts.op = "join";
+    facts.address = joined_.store.text();
+    const std::string text = "rank " + std::to_string(rank()) + " of group '" + options_.identity.groupName +
+                             "' at " + facts.address + " is taken by pid " + std::to_string(facts.peerPid) +
+                             " on " + facts.peerHost + "; give every process a rank of its own";
+    refused_ = true;
+    tellRefused(*client_, rank(), text, cancel_);
+    return Error(ErrorCode::kRankTaken, text, facts);
+  }
+
+  // Waits until every rank has registered, and reads all of them in one request.
+  void meet() {
+    std::vector<std::string> keys;
+    for (int peer = 0; peer < size(); ++peer) keys.push_back(rankKey(peer));
+    const auto began = Clock::now();
+    std::vector<std::string> values;
+    for (size_t notice = 0;; ++notice) {
+      const bool last = notice >= kNotices.size();
+      const auto left =
+          last
+              ? deadline_
+              : deadline_.sooner(kNotices[notice] - std::chrono::duration_cast<Millis>(Clock::now() - began));
+      try {
+        values = client_->multiGet(keys, left, &cancel_);
+        break;
+      } catch (const Error& error) {
+        if (error.code != ErrorCode::kTimeout) throw;
+        const std::vector<int> missing = missingOf(keys);
+        if (missing.empty()) {
+          // They came at this moment, or the group was given up.
+          values = client_->multiGet(keys, Deadline::in(kTellLimit), &cancel_);
+          break;
+        }
+        if (deadline_.passed()) throw late(missing, "missing");
+        const auto waited = std::chrono::duration_cast<Millis>(Clock::now() - began);
+        if (!last && events_.onWaiting) events_.onWaiting(waited, missing);
+      }
+    }
+    for (int peer = 0; peer < size(); ++peer) {
+      const std::string& value = values[static_cast<size_t>(peer)];
+      if (value == kLeft) throw verdict();
+      members_.push_back(decodeMember(peer, value));
+      joined_.members.push_back(members_.back().endpoint);
+    }
+    checkMembers(members_, rank());
+  }
+
+  std::vector<int> missingOf(const std::vector<std::string>& keys) {
+    std::vector<int> missing;
+    const Deadline limit = Deadline::in(kTellLimit);
+    for (int peer = 0; peer < size(); ++peer) {
+      if (!client_->check({keys[static_cast<size_t>(peer)]}, limit, &cancel_)) missing.push_back(peer);
+    }
+    return missing;
+  }
+
+  Error late(const std::vector<int>& missing, const std::string& how) const {
+    ErrorFacts facts;
+    facts.rank = rank();
+    facts.op = "join";
+    facts.missing = missing;
+    facts.address = joined_.store.text();
+    if (missing.size() == 1) facts.peer = missing.front();
+    std::string text = "group '" + options_.identity.groupName + "' at " + facts.address +
+                       " was not complete within " + std::to_string(deadline_.limit().count()) + " ms; " +
+                       std::to_string(static_cast<size_t>(size()) - missing.size()) + " of " +
+                       std::to_string(size()) + " ranks came, " + how + ":";
+    for (const int peer : missing) text += " rank " + std::to_string(peer) + ",";
+    text.pop_back();
+    return Error(ErrorCode::kTimeout, text, facts);
+  }
+
+  void link() {
+    transport::EstablishOptions establish;
+    establish.rank = rank();
+    establish.token = token_;
+    establish.generation = options_.identity.generation;
+    establish.endpoints = joined_.members;
+    // A rank that fails meanwhile, or dies, is told by the verdict.
+    establish.meanwhile = [this] {
+      const auto text = client_->tryGet(kVerdictKey, deadline_, &cancel_);
+      if (text && *text != kFormed) throw verdictError(*text, rank());
+    };
+    joined_.ends = transport::establish(listener_, establish, deadline_, cancel_);
+  }
+
+  // The last rank that has all its links pronounces the group formed. One verdict, the same for all.
+  void agree() {
+    client_->set(readyKey(rank()), "1", deadline_, &cancel_);
+    if (client_->add(kReadyKey, 1, deadline_, &cancel_) == size()) {
+      client_->compareSet(kVerdictKey, "", kFormed, deadline_, &cancel_);
+    }
+    std::string text;
+    try {
+      text = client_->get(kVerdictKey, deadline_, &cancel_);
+    } catch (const Error& error) {
+      if (error.code != ErrorCode::kTimeout || !client_->usable()) throw;
+      std::vector<std::string> keys;
+      for (int peer = 0; peer < size(); ++peer) keys.push_back(readyKey(peer));
+      const std::vector<int> missing = missingOf(keys);
+      if (!missing.empty()) throw late(missing, "not linked with all");
+      text = client_->get(kVerdictKey, Deadline::in(kTellLimit), &cancel_);
+    }
+    if (text != kFormed) throw verdictError(text, rank());
+    client_->close();
+  }
+
+  // It is there already, so that this is quick; also where the deadline has passed, which may be its reason.
+  Error verdict() {
+    return verdictError(client_->get(kVerdictKey, Deadline::in(kTellLimit), &cancel_), rank());
+  }
+
+  // This rank cannot go on: the others are told, unless they said so first.
+  Error giveUp(Error error) {
+    if (error.facts.rank < 0) error.facts.rank = rank();
+    if (error.facts.op.empty() || error.facts.op.rfind("store.", 0) == 0) error.facts.op = "join";
+    if (joined_.hosted) {
+      condemn(joined_.hosted->server(), size(), error);
+      const std::string text = joined_.hosted->server().get(kVerdictKey).value_or("");
+      // Somebody else's failure, where there was one before, is the cause of this one.
+      if (!text.empty() && text != kFormed) error = verdictError(text, rank());
+      if (client_) client_->close();
+      // Who is on its way is told as well, unless it is what was waited for, or nobody is to wait.
+      const bool all = error.facts.consequence || error.code == ErrorCode::kGroupMismatch ||
+                       error.code == ErrorCode::kRankLost;
+      joined_.hosted->linger(tellLimit(), all && error.code != ErrorCode::kTimeout);
+      return error;
+    }
+    if (!client_) return error;
+    if (!client_->usable() && error.code == ErrorCode::kNetwork) {
+      ErrorFacts facts = error.facts;
+      facts.peer = 0;
+      facts.peerHost = host_.host;
+      facts.peerPid = host_.pid;
+      return Error(ErrorCode::kRankLost,
+                   std::string("rank 0's store ended while the group was forming: ") + error.what(), facts);
+    }
+    if (!refused_ && !error.facts.consequence) tellFailed(error);
+    return error;
+  }
+
+  Millis tellLimit() const { return cancel_.cancelled() ? kAbortedTellLimit : kTellLimit; }
+
+  void tellFailed(const Error& error) {
+    try {
+      const Deadline limit = Deadline::in(tellLimit());
+      // What was under way when this rank was aborted has left its connection out of step. It stays open
+      // until the reason is told: were it closed first, rank 0 would say that this rank is lost.
+      std::optional<store::Client> fresh;
+      if (!client_->usable()) fresh.emplace(store::Client::connect(joined_.store, limit));
+      store::Client& client = fresh ? *fresh : *client_;
+      client.compareSet(kVerdictKey, "", encodeVerdict(error), limit);
+    } catch (const Error&) {
+      // Rank 0 notices the closing connection and condemns the group itself.
+    }
+  }
+
+  JoinOptions options_;
+  const JoinEvents& events_;
+  const Deadline& deadline_;
+  Cancel& cancel_;
+  Joined joined_;
+  transport::GroupToken token_{};
+  Found host_;  // what rank 0 said of itself
+  transport::Listener listener_;
+  std::optional<store::Client> client_;
+  std::vector<Member> members_;
+  bool refused_ = false;
+};
+
+}  // namespace
+
+Joined join(JoinOptions options, const JoinEvents& events, const Deadline& deadline, Cancel& cancel) {
+  return Joiner(std::move(options), events, deadline, cancel).run();
+}
+
+}  // namespace nc::rendezvous

@@ -1,0 +1,51 @@
+// Forming a group: from an address and a rank to one link with every other rank. It ends for all ranks or for
+// none: whatever goes wrong on one is the verdict that all get.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/cancel.h"
+#include "core/deadline.h"
+#include "core/unique_fd.h"
+#include "rendezvous/host_store.h"
+#include "rendezvous/identity.h"
+#include "transport/establish.h"
+#include "transport/mesh.h"
+
+namespace nc::rendezvous {
+
+struct JoinOptions {
+  std::vector<std::string> hosts;  // numeric addresses of rank 0, best first
+  std::vector<uint16_t> ports;     // candidates, in the order every rank tries them
+  UniqueFd listenFd;               // rank 0: a listening socket to use instead
+  int rank = 0;
+  Identity identity;
+  std::vector<std::string> allowedAddresses;  // of the interfaces asked for; empty: the route decides
+  // Named settings that must be the same on all ranks.
+  std::vector<std::pair<std::string, std::string>> settings;
+};
+
+struct JoinEvents {
+  HostEvents host;
+  std::function<void(uint16_t port)> onListening;  // rank 0: ranks may come now
+  // "still waiting": ranks that have not registered.
+  std::function<void(Millis waited, const std::vector<int>& missing)> onWaiting;
+};
+
+struct Joined {
+  std::unique_ptr<HostedStore> hosted;  // on rank 0; stands for the life of the group, to turn others away
+  size_t portIndex = 0;                 // which of the ports it became
+  SocketAddress store;
+  std::vector<transport::Endpoint> members;  // by rank
+  std::vector<transport::LinkEnd> ends;
+};
+
+// On the calling thread; returns or throws by the deadline, or at once when cancelled.
+Joined join(JoinOptions options, const JoinEvents& events, const Deadline& deadline, Cancel& cancel);
+
+}  // namespace nc::rendezvous

@@ -1,0 +1,19 @@
+#include "transport/describe.h"
+
+namespace nc::transport {
+
+std::string describe(const Member& member) {
+  std::string text = "rank " + std::to_string(member.rank);
+  if (member.pid != 0) text += " (pid " + std::to_string(member.pid) + " on " + member.host + ")";
+  return text;
+}
+
+std::string describe(const Stamp& stamp) {
+  std::string text =
+      std::string(name(stamp.kind)) + "(" + name(stamp.dtype) + " x " + std::to_string(stamp.count);
+  if (stamp.reduceOp != ReduceOp::kNone) text += std::string(", ") + name(stamp.reduceOp);
+  if (stamp.root >= 0) text += ", root " + std::to_string(stamp.root);
+  return text + ")";
+}
+
+}  // namespace nc::transport

@@ -1,0 +1,358 @@
+#include "transport/establish.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <list>
+#include <optional>
+#include <span>
+#include <utility>
+
+#include "transport/describe.h"
+
+namespace nc::transport {
+
+namespace {
+
+constexpr Millis kHelloLimit{5000};  // a connection that is not made, or not introduced, by then is dropped
+constexpr Millis kMeanwhile{20};
+constexpr Millis kRedial{10};  // first pause before dialling again; doubles up to kRedialMost
+constexpr Millis kRedialMost{250};
+constexpr size_t kMaxStrangers = 256;  // connections not introduced yet; above it the oldest goes
+
+// Bytes of a hello that have come so far.
+struct HelloBuffer {
+  std::array<std::byte, kHelloBytes> bytes{};
+  size_t have = 0;
+
+  enum class Progress { kMore, kComplete, kEnded };
+  Progress read(int fd) {
+    while (have < bytes.size()) {
+      const ssize_t got = ::recv(fd, &bytes[have], bytes.size() - have, MSG_DONTWAIT);
+      if (got > 0) {
+        have += static_cast<size_t>(got);
+      } else if (got < 0 && errno == EINTR) {
+        continue;
+      } else if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        return Progress::kMore;
+      } else {
+        return Progress::kEnded;
+      }
+    }
+    return Progress::kComplete;
+  }
+};
+
+struct Incoming {
+  UniqueFd fd;
+  bool local = false;
+  HelloBuffer hello;
+  Clock::time_point limit;
+};
+
+struct Dial {
+  const Endpoint* to = nullptr;
+  UniqueFd fd;
+  bool local = false;        // over the UNIX socket
+  bool localFailed = false;  // do not try that again
+  bool connected = false;
+  HelloBuffer reply;
+  Clock::time_point next;   // not before
+  Clock::time_point limit;  // of this attempt
+  Millis pause = kRedial;
+  std::string trouble = "not tried yet";
+};
+
+void tune(int fd, bool local) {
+  if (local) {
+    // The default of 208 KiB makes large messages a matter of many small steps.
+    const int bytes = 1 << 20;
+    ::setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+    return;
+  }
+  const int on = 1;
+  ::setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  ::setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
+// An abstract socket has no file permissions: the peer has to be of this user, or root.
+bool trusted(int fd) {
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return false;
+  return peer.uid == ::geteuid() || peer.uid == 0;
+}
+
+class Establisher {
+ public:
+  Establisher(const Listener& listener, const EstablishOptions& options, Cancel& cancel)
+      : listener_(listener), options_(options), cancel_(cancel), linked_(options.endpoints.size(), false) {
+    linked_[static_cast<size_t>(options.rank)] = true;
+    missing_ = options.endpoints.size() - 1;
+    for (const Endpoint& endpoint : options.endpoints) {
+      if (endpoint.rank <= options.rank) continue;
+      Dial& dial = dials_.emplace_back();
+      dial.to = &endpoint;
+      dial.next = Clock::now();
+    }
+  }
+
+  std::vector<LinkEnd> run(const Deadline& deadline) {
+    auto meanwhileAt = Clock::now() + kMeanwhile;
+    while (missing_ > 0) {
+      cancel_.check();
+      if (deadline.passed()) throw timedOut(deadline);
+      if (options_.meanwhile && Clock::now() >= meanwhileAt) {
+        options_.meanwhile();
+        meanwhileAt = Clock::now() + kMeanwhile;
+      }
+      startDials();
+      poll(std::min(deadline.at(), meanwhileAt));
+      dropSlow();
+    }
+    return std::move(ends_);
+  }
+
+ private:
+  void startDials() {
+    const auto now = Clock::now();
+    for (Dial& dial : dials_) {
+      if (!dial.fd && dial.next <= now) start(dial);
+    }
+  }
+
+  void start(Dial& dial) {
+    const Endpoint& self = options_.endpoints[static_cast<size_t>(options_.rank)];
+    dial.local = !dial.localFailed && !self.identity.empty() && self.identity == dial.to->identity;
+    dial.connected = false;
+    dial.reply = {};
+    dial.limit = Clock::now() + kHelloLimit;
+    int rc = 0;
+    if (dial.local) {
+      sockaddr_un name{};
+      name.sun_family = AF_UNIX;
+      const size_t bytes = std::min(dial.to->localName.size(), sizeof(name.sun_path) - 1);
+      std::memcpy(&name.sun_path[1], dial.to->localName.data(), bytes);
+      dial.fd = UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+      if (!dial.fd) throw systemError("socket(AF_UNIX)", errno);
+      rc = ::connect(dial.fd.get(), reinterpret_cast<const sockaddr*>(&name),
+                     static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + bytes));
+    } else {
+      const SocketAddress to = SocketAddress::parse(dial.to->address, dial.to->port);
+      dial.fd = UniqueFd(::socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+      if (!dial.fd) throw systemError("socket", errno, to.text());
+      rc = ::connect(dial.fd.get(), to.get(), to.length);
+    }
+    if (rc == 0) {
+      connected(dial);
+    } else if (errno != EINPROGRESS) {
+      again(dial, "connect: " + errnoText(errno), errno);
+    }
+  }
+
+  void connected(Dial& dial) {
+    if (dial.local && !trusted(dial.fd.get()))
+      return again(dial, "the UNIX socket belongs to another user", 0);
+    dial.connected = true;
+    // It is this rank's own listener that took the call; a process that is stopped may answer late. Calling
+    // again could leave the other side with a link that this side has dropped.
+    dial.limit = Clock::time_point::max();
+    tune(dial.fd.get(), dial.local);
+    const auto bytes = encode(hello(dial.to->rank, false));
+    // A new socket's buffer takes 48 bytes.
+    if (::send(dial.fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) !=
+        static_cast<ssize_t>(bytes.size())) {
+      again(dial, "send: " + errnoText(errno), errno);
+    }
+  }
+
+  void again(Dial& dial, std::string trouble, int errnum) {
+    dial.fd.reset();
+    dial.trouble = std::move(trouble);
+    // A full backlog (EAGAIN) is worth another try, anything else means that the UNIX way is closed.
+    if (dial.local && errnum != EAGAIN) dial.localFailed = true;
+    dial.next = dial.local ? Clock::now() : Clock::now() + dial.pause;
+    if (!dial.local || errnum == EAGAIN) dial.pause = std::min(dial.pause * 2, kRedialMost);
+    if (dial.local && errnum == EAGAIN) dial.next = Clock::now() + dial.pause;
+  }
+
+  void poll(Clock::time_point until) {
+    polls_.clear();
+    polls_.push_back({cancel_.fd(), POLLIN, 0});
+    polls_.push_back({listener_.tcp.get(), POLLIN, 0});
+    polls_.push_back({listener_.local.get(), POLLIN, 0});
+    const size_t firstDial = polls_.size();
+    for (const Dial& dial : dials_) {
+      if (dial.fd) {
+        polls_.push_back({dial.fd.get(), static_cast<short>(dial.connected ? POLLIN : POLLOUT), 0});
+        until = std::min(until, dial.limit);
+      } else {
+        polls_.push_back({-1, 0, 0});
+        until = std::min(until, dial.next);
+      }
+    }
+    const size_t firstIncoming = polls_.size();
+    for (const Incoming& incoming : incoming_) {
+      polls_.push_back({incoming.fd.get(), POLLIN, 0});
+      until = std::min(until, incoming.limit);
+    }
+    const auto left = std::chrono::ceil<Millis>(until - Clock::now()).count();
+    const int timeout = static_cast<int>(std::clamp<decltype(left)>(left, 0, 60'000));
+    if (::poll(polls_.data(), polls_.size(), timeout) < 0 && errno != EINTR) throw systemError("poll", errno);
+
+    size_t at = firstIncoming;
+    for (auto it = incoming_.begin(); it != incoming_.end(); ++at) {
+      it = polls_[at].revents != 0 && !keep(*it) ? incoming_.erase(it) : std::next(it);
+    }
+    at = firstDial;
+    for (auto it = dials_.begin(); it != dials_.end(); ++at) {
+      it = polls_[at].revents != 0 && progress(*it) ? dials_.erase(it) : std::next(it);
+    }
+    if (polls_[1].revents != 0) accept(listener_.tcp.get(), false);
+    if (polls_[2].revents != 0) accept(listener_.local.get(), true);
+  }
+
+  // True once the dial has become a link.
+  bool progress(Dial& dial) {
+    if (!dial.connected) {
+      int errnum = 0;
+      socklen_t length = sizeof(errnum);
+      ::getsockopt(dial.fd.get(), SOL_SOCKET, SO_ERROR, &errnum, &length);
+      if (errnum != 0) {
+        again(dial, "connect: " + errnoText(errnum), errnum);
+      } else {
+        connected(dial);
+      }
+      return false;
+    }
+    switch (dial.reply.read(dial.fd.get())) {
+      case HelloBuffer::Progress::kMore:
+        return false;
+      case HelloBuffer::Progress::kEnded:
+        again(dial, "the connection was closed before it answered", 0);
+        return false;
+      case HelloBuffer::Progress::kComplete:
+        break;
+    }
+    Hello expected = hello(options_.rank, true);
+    expected.from = dial.to->rank;
+    if (decodeHello(dial.reply.bytes) != expected) {
+      again(dial, "somebody else answered there", 0);
+      return false;
+    }
+    link(*dial.to, std::move(dial.fd), dial.local);
+    return true;
+  }
+
+  void accept(int listening, bool local) {
+    for (;;) {
+      UniqueFd fd(::accept4(listening, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+      if (!fd) return;  // also EMFILE: the dialler tries again
+      if (local && !trusted(fd.get())) continue;
+      if (incoming_.size() >= kMaxStrangers) incoming_.pop_front();
+      Incoming& incoming = incoming_.emplace_back();
+      incoming.fd = std::move(fd);
+      incoming.local = local;
+      incoming.limit = Clock::now() + kHelloLimit;
+    }
+  }
+
+  // False once the connection is done with: it has become a link, or is a stranger's.
+  bool keep(Incoming& incoming) {
+    const auto got = incoming.hello.read(incoming.fd.get());
+    if (got == HelloBuffer::Progress::kMore) return true;
+    if (got == HelloBuffer::Progress::kEnded) return false;
+    const auto said = decodeHello(incoming.hello.bytes);
+    if (!said || said->from < 0 || said->from >= options_.rank) return false;
+    Hello expected = hello(options_.rank, false);
+    expected.from = said->from;
+    if (*said != expected || linked_[static_cast<size_t>(said->from)]) return false;
+    tune(incoming.fd.get(), incoming.local);
+    const auto bytes = encode(hello(said->from, true));
+    if (::send(incoming.fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) !=
+        static_cast<ssize_t>(bytes.size())) {
+      return false;
+    }
+    link(options_.endpoints[static_cast<size_t>(said->from)], std::move(incoming.fd), incoming.local);
+    return false;
+  }
+
+  void link(const Endpoint& to, UniqueFd fd, bool local) {
+    LinkEnd end;
+    end.member = {to.rank, to.host, to.pid, local ? "unix" : SocketAddress::peer(fd.get()).text()};
+    end.fd = std::move(fd);
+    ends_.push_back(std::move(end));
+    linked_[static_cast<size_t>(to.rank)] = true;
+    --missing_;
+  }
+
+  void dropSlow() {
+    const auto now = Clock::now();
+    std::erase_if(incoming_, [&](const Incoming& incoming) { return incoming.limit <= now; });
+    for (Dial& dial : dials_) {
+      if (dial.fd && dial.limit <= now) again(dial, "no connection within 5 s", 0);
+    }
+  }
+
+  Hello hello(int to, bool reply) const {
+    Hello hello;
+    hello.token = options_.token;
+    hello.generation = options_.generation;
+    hello.from = options_.rank;
+    hello.to = to;
+    hello.size = static_cast<int32_t>(options_.endpoints.size());
+    hello.reply = reply;
+    return hello;
+  }
+
+  Error timedOut(const Deadline& deadline) const {
+    ErrorFacts facts;
+    facts.rank = options_.rank;
+    facts.op = "join";
+    std::string text = "rank " + std::to_string(options_.rank) +
+                       " could not be linked with every rank within " +
+                       std::to_string(deadline.limit().count()) + " ms:";
+    for (const Endpoint& endpoint : options_.endpoints) {
+      if (linked_[static_cast<size_t>(endpoint.rank)]) continue;
+      facts.missing.push_back(endpoint.rank);
+      text += " " + describe(Member{endpoint.rank, endpoint.host, endpoint.pid, {}}) + " at " +
+              endpoint.address + ":" + std::to_string(endpoint.port);
+      if (endpoint.rank < options_.rank) {
+        text += " has not dialled;";
+      } else {
+        const auto dial =
+            std::find_if(dials_.begin(), dials_.end(), [&](const Dial& d) { return d.to == &endpoint; });
+        text += dial != dials_.end() ? ": " + dial->trouble + ";" : ";";
+      }
+    }
+    text.pop_back();
+    return Error(ErrorCode::kTimeout, text, facts);
+  }
+
+  const Listener& listener_;
+  const EstablishOptions& options_;
+  Cancel& cancel_;
+  std::vector<bool> linked_;
+  size_t missing_ = 0;
+  std::list<Dial> dials_;
+  std::list<Incoming> incoming_;
+  std::vector<LinkEnd> ends_;
+  std::vector<pollfd> polls_;
+};
+
+}  // namespace
+
+std::vector<LinkEnd> establish(const Listener& listener, const EstablishOptions& options,
+                               const Deadline& deadline, Cancel& cancel) {
+  return Establisher(listener, options, cancel).run(deadline);
+}
+
+}  // namespace nc::transport

@@ -1,0 +1,103 @@
+#include "transport/failure.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "transport/frame.h"
+
+namespace nc::transport {
+
+namespace {
+
+constexpr size_t kMaxText = 1500;
+constexpr size_t kMaxMissing = 256;
+
+class Writer {
+ public:
+  template <typename T>
+  void number(T value) {
+    const auto* at = reinterpret_cast<const std::byte*>(&value);
+    bytes.insert(bytes.end(), at, at + sizeof(value));
+  }
+  void text(const std::string& value) {
+    const std::string cut = value.substr(0, kMaxText);
+    number(static_cast<uint16_t>(cut.size()));
+    const auto* at = reinterpret_cast<const std::byte*>(cut.data());
+    bytes.insert(bytes.end(), at, at + cut.size());
+  }
+  std::vector<std::byte> bytes;
+};
+
+class Reader {
+ public:
+  explicit Reader(std::span<const std::byte> in) : in_(in) {}
+  template <typename T>
+  T number() {
+    T value{};
+    if (in_.size() < sizeof(T)) {
+      in_ = {};
+      return value;
+    }
+    std::memcpy(&value, in_.data(), sizeof(T));
+    in_ = in_.subspan(sizeof(T));
+    return value;
+  }
+  std::string text() {
+    const size_t claimed = number<uint16_t>();  // first: it shortens in_
+    const size_t n = std::min(claimed, in_.size());
+    std::string value(reinterpret_cast<const char*>(in_.data()), n);
+    in_ = in_.subspan(n);
+    // These go into messages and logs: no line breaks, no terminal's control codes, no early end.
+    std::replace_if(
+        value.begin(), value.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
+    return value;
+  }
+
+ private:
+  std::span<const std::byte> in_;
+};
+
+}  // namespace
+
+std::vector<std::byte> encodeFailure(const Error& cause) {
+  Writer out;
+  out.number(static_cast<uint8_t>(cause.code));
+  out.number(static_cast<int32_t>(cause.facts.rank));
+  out.number(static_cast<int32_t>(cause.facts.peer));
+  out.number(static_cast<int64_t>(cause.facts.peerPid));
+  out.number(static_cast<int64_t>(cause.facts.seq));
+  out.number(static_cast<int32_t>(cause.facts.errnum));
+  out.text(cause.facts.peerHost);
+  out.text(cause.facts.op);
+  out.text(cause.facts.address);
+  out.text(cause.what());
+  const size_t missing = std::min(cause.facts.missing.size(), kMaxMissing);
+  out.number(static_cast<uint16_t>(missing));
+  for (size_t i = 0; i < missing; ++i) out.number(static_cast<int32_t>(cause.facts.missing[i]));
+  return std::move(out.bytes);
+}
+
+Error decodeFailure(std::span<const std::byte> body, int from) noexcept {
+  Reader in(body);
+  const auto code = in.number<uint8_t>();
+  ErrorFacts facts;
+  facts.rank = in.number<int32_t>();
+  facts.peer = in.number<int32_t>();
+  facts.peerPid = in.number<int64_t>();
+  facts.seq = in.number<int64_t>();
+  facts.errnum = in.number<int32_t>();
+  facts.peerHost = in.text();
+  facts.op = in.text();
+  facts.address = in.text();
+  std::string text = in.text();
+  const auto missing = in.number<uint16_t>();
+  for (size_t i = 0; i < std::min<size_t>(missing, kMaxMissing); ++i)
+    facts.missing.push_back(in.number<int32_t>());
+  facts.consequence = true;
+  if (text.empty()) text = "rank " + std::to_string(from) + " reported a failure";
+  const bool known = code <= static_cast<uint8_t>(ErrorCode::kInternal);
+  return Error(known ? static_cast<ErrorCode>(code) : ErrorCode::kInternal, text, std::move(facts));
+}
+
+}  // namespace nc::transport

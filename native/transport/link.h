@@ -1,0 +1,97 @@
+// One link to one rank: its socket, what waits to be written, what has been read early. The mesh drives it.
+// Everything belongs to the group's thread, except the outgoing queue, which has a lock for Mesh::trySend().
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "core/unique_fd.h"
+#include "transport/frame.h"
+#include "transport/frame_reader.h"
+#include "transport/mesh.h"
+
+namespace nc::transport {
+
+// A frame on its way out. The body is borrowed from `owner`'s buffer, or its own.
+struct Outgoing {
+  std::array<std::byte, kFrameHeaderBytes> header;
+  const std::byte* body = nullptr;
+  size_t bytes = 0;
+  size_t done = 0;  // of header and body together
+  BufferState* owner = nullptr;
+  std::vector<std::byte> own;
+};
+
+// A frame that came before anybody asked for it. Recycled, so that a vote allocates nothing.
+struct EarlyFrame {
+  FrameHeader header;
+  bool complete = false;
+  size_t capacity = 0;
+  std::unique_ptr<std::byte[]> body;  // not initialized: a large one is touched only as its bytes arrive
+
+  void reserve(size_t bytes) {
+    if (bytes <= capacity) return;
+    body = std::make_unique_for_overwrite<std::byte[]>(bytes);
+    capacity = bytes;
+  }
+};
+
+class Link final : public ByteSource {
+ public:
+  Link(LinkEnd end, FrameSink& sink);
+
+  const Member& member() const { return member_; }
+  int fd() const { return fd_.get(); }
+  bool open() const { return static_cast<bool>(fd_); }
+
+  FrameReader::Status pump() { return reader_.pump(*this, sink_); }
+  FrameReader& reader() { return reader_; }
+  ssize_t read(void* to, size_t n) override;
+
+  // Queues and writes what the socket takes now.
+  void push(Outgoing out);
+  // Writes what the socket takes now. Completed sends are noted in their owners.
+  void flush();
+  bool pending() const;
+  // Writes the whole frame now or nothing. Any thread.
+  bool tryWrite(const FrameHeader& header, const void* data);
+  // Copies what is still borrowed from `state`.
+  void disown(const BufferState& state) noexcept;
+  // Bytes that the kernel has not delivered yet.
+  bool undelivered() const;
+  void shutdownWrite();
+  void close();
+
+  // ---- What the mesh notes about this rank.
+  uint64_t called = 0;          // the last operation it is known to have called
+  uint64_t told = 0;            // the last operation it knows this rank to have called
+  bool goodbye = false;         // it has closed its side,
+  uint64_t goodbyeAfter = 0;    // after this operation
+  bool paused = false;          // its next frame is not taken now
+  int readErrno = 0;            // why the stream ended, 0 for end of file
+  BufferState* into = nullptr;  // whose buffer the body being read goes to
+  EarlyFrame* aside = nullptr;  // or the early frame it goes to
+  std::deque<std::unique_ptr<EarlyFrame>> early;
+  size_t earlyBytes = 0;  // of operations later than the current one
+  std::vector<std::byte> control;
+
+ private:
+  bool writeNow(Outgoing& out);
+  bool flushLocked();
+  void dropLocked();
+
+  Member member_;
+  UniqueFd fd_;
+  FrameSink& sink_;
+  FrameReader reader_;
+  mutable std::mutex mutex_;  // guards outgoing_, broken_ and the closing of fd_
+  std::deque<Outgoing> outgoing_;
+  bool broken_ = false;  // writing has failed; reading will tell why
+};
+
+}  // namespace nc::transport

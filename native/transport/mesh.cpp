@@ -1,0 +1,363 @@
+#include "transport/mesh.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <new>
+#include <utility>
+
+#include "transport/describe.h"
+#include "transport/link.h"
+
+namespace nc::transport {
+
+class Mesh::LinkSink final : public FrameSink {
+ public:
+  LinkSink(Mesh& mesh, int peer) : mesh_(mesh), peer_(static_cast<size_t>(peer)) {}
+  std::optional<std::byte*> place(const FrameHeader& header) override {
+    return mesh_.place(*mesh_.links_[peer_], header);
+  }
+  void arrived(const FrameHeader& header) override { mesh_.arrived(*mesh_.links_[peer_], header); }
+
+ private:
+  Mesh& mesh_;
+  size_t peer_;
+};
+
+Mesh::Mesh(int rank, int size, uint32_t generation, std::vector<LinkEnd> ends, Cancel& cancel,
+           MeshLimits limits)
+    : rank_(rank),
+      size_(size),
+      generation_(generation),
+      cancel_(cancel),
+      limits_(limits),
+      sinks_(static_cast<size_t>(size)),
+      links_(static_cast<size_t>(size)),
+      ready_(static_cast<size_t>(size), false) {
+  self_.rank = rank;
+  for (LinkEnd& end : ends) {
+    const int peer = end.member.rank;
+    if (peer < 0 || peer >= size || peer == rank || links_[static_cast<size_t>(peer)]) {
+      throw Error(ErrorCode::kInternal, "a mesh needs one link for each other rank");
+    }
+    sinks_[static_cast<size_t>(peer)] = std::make_unique<LinkSink>(*this, peer);
+    links_[static_cast<size_t>(peer)] =
+        std::make_unique<Link>(std::move(end), *sinks_[static_cast<size_t>(peer)]);
+  }
+  if (ends.size() + 1 != static_cast<size_t>(size)) {
+    throw Error(ErrorCode::kInternal, "a mesh needs one link for each other rank");
+  }
+}
+
+Mesh::~Mesh() = default;
+
+const Member& Mesh::member(int rank) const {
+  return rank == rank_ ? self_ : links_[static_cast<size_t>(rank)]->member();
+}
+
+size_t Mesh::earlyFrames() const {
+  return earlyCount_.load(std::memory_order_acquire);
+}
+
+// ---------------------------------------------------------------------------------------------- operations
+
+void Mesh::begin(const Stamp& stamp, const Deadline& deadline) {
+  if (failure_) throw Error(*failure_);
+  stamp_ = stamp;
+  deadline_ = deadline;
+  began_ = Clock::now();
+  active_ = true;
+  toldCalled_ = false;
+  notices_ = 0;
+  for (size_t peer = 0; peer < links_.size(); ++peer) {
+    if (!links_[peer]) continue;
+    Link& link = *links_[peer];
+    // What was too early until now may be wanted, and what came early must be of this very call.
+    if (link.paused) ready_[peer] = true;
+    link.earlyBytes = 0;
+    for (const auto& frame : link.early) {
+      if (frame->header.stamp.seq != stamp_.seq) link.earlyBytes += frame->header.length;
+    }
+  }
+  // After the bookkeeping, since these throw; and the other ranks hear of it like of any failure.
+  for (const auto& link : links_) {
+    if (!link) continue;
+    for (const auto& frame : link->early) {
+      if (frame->header.stamp.seq == stamp_.seq)
+        guarded(*link, [&] { checkStamp(*link, frame->header.stamp); });
+    }
+    checkDeparted(*link);
+  }
+}
+
+void Mesh::end() {
+  active_ = false;
+  lastSeq_ = stamp_.seq;
+  posted_.clear();
+  for (const auto& link : links_) {
+    if (link) dropUnclaimed(*link);
+  }
+}
+
+void Mesh::send(BufferState& state, int peer, uint64_t slot, const void* data, size_t bytes) {
+  if (failure_) throw Error(*failure_);
+  FrameHeader header;
+  header.generation = generation_;
+  header.stamp = stamp_;
+  header.slot = slot;
+  header.length = bytes;
+  Outgoing out;
+  encode(header, out.header);
+  out.body = static_cast<const std::byte*>(data);
+  out.bytes = bytes;
+  out.owner = &state;
+  Link& link = *links_[static_cast<size_t>(peer)];
+  link.told = stamp_.seq;
+  link.push(std::move(out));
+}
+
+bool Mesh::trySend(int peer, uint64_t slot, const Stamp& stamp, const void* data, size_t bytes) {
+  FrameHeader header;
+  header.generation = generation_;
+  header.stamp = stamp;
+  header.slot = slot;
+  header.length = bytes;
+  return links_[static_cast<size_t>(peer)]->tryWrite(header, data);
+}
+
+void Mesh::recv(BufferState& state, std::span<const int> from, uint64_t slot, void* data, size_t bytes) {
+  if (failure_) throw Error(*failure_);
+  Posted posted{&state, from.size() == 1 ? from[0] : -1, {}, slot, static_cast<std::byte*>(data), bytes};
+  if (posted.only < 0) posted.from.assign(from.begin(), from.end());
+  for (const int peer : from) {
+    Link& link = *links_[static_cast<size_t>(peer)];
+    bool taken = false;
+    guarded(link, [&] { taken = takeEarly(link, posted); });
+    if (taken) return;
+  }
+  for (const int peer : from) {
+    if (links_[static_cast<size_t>(peer)]->paused) ready_[static_cast<size_t>(peer)] = true;
+  }
+  posted_.push_back(std::move(posted));
+}
+
+void Mesh::release(BufferState& state) noexcept {
+  std::erase_if(posted_, [&](const Posted& posted) { return posted.state == &state; });
+  for (const auto& link : links_) {
+    if (!link) continue;
+    link->disown(state);
+    if (link->into == &state) {
+      link->into = nullptr;
+      link->reader().redirect(nullptr);
+    }
+  }
+}
+
+// ------------------------------------------------------------------------------------------------- waiting
+
+template <typename Done>
+void Mesh::waitFor(const Deadline& limit, Done done) {
+  bool late = false;
+  while (!done()) {
+    if (failure_) throw Error(*failure_);
+    if (late) failAndThrow(timedOut(limit));
+    // One more look after the deadline: a thread that has not run for a while may have its message waiting,
+    // and should not name ranks that did arrive.
+    late = Clock::now() >= limit.at();
+    step(limit.at(), -1);
+  }
+}
+
+int Mesh::waitSend(BufferState& state, const Deadline& limit) {
+  waitFor(limit, [&] { return !state.sent.empty() || state.abortSend; });
+  if (state.sent.empty()) {
+    state.abortSend = false;
+    return -1;
+  }
+  const int peer = state.sent.front();
+  state.sent.erase(state.sent.begin());
+  return peer;
+}
+
+int Mesh::waitRecv(BufferState& state, const Deadline& limit) {
+  waitFor(limit, [&] { return !state.received.empty() || state.abortRecv; });
+  if (state.received.empty()) {
+    state.abortRecv = false;
+    return -1;
+  }
+  const int peer = state.received.front();
+  state.received.erase(state.received.begin());
+  return peer;
+}
+
+int Mesh::waitSend(BufferState& state) {
+  return waitSend(state, deadline_);
+}
+
+int Mesh::waitRecv(BufferState& state) {
+  return waitRecv(state, deadline_);
+}
+
+void Mesh::serve(int wakeFd) {
+  woken_ = false;
+  while (!woken_) {
+    if (failure_) throw Error(*failure_);
+    step(Clock::time_point::max(), wakeFd);
+  }
+}
+
+void Mesh::step(Clock::time_point until, int wakeFd) {
+  if (const auto cause = cancel_.cancelled() ? cancel_.cause() : std::nullopt) failAndThrow(*cause);
+  if (active_) tick();
+  // Also after progress, only without sleeping: one link with much to say must not starve the others, nor
+  // what this rank has to write.
+  const bool any = pumpReady();
+  pollLinks(any ? Clock::now() : until, wakeFd);
+  checkEnds();
+}
+
+// Links that hold bytes which no poll would report.
+bool Mesh::pumpReady() {
+  bool any = false;
+  for (size_t peer = 0; peer < ready_.size(); ++peer) {
+    if (!ready_[peer]) continue;
+    ready_[peer] = false;
+    if (!links_[peer]->open()) continue;
+    links_[peer]->paused = false;
+    pump(peer);
+    any = true;  // even if it pauses again: what came before the pause may be what is waited for
+  }
+  return any;
+}
+
+void Mesh::pump(size_t peer) {
+  Link& link = *links_[peer];
+  FrameReader::Status status{};
+  guarded(link, [&] { status = link.pump(); });
+  link.paused = status == FrameReader::Status::kPaused;
+  if (status == FrameReader::Status::kMore) ready_[peer] = true;
+  if (status == FrameReader::Status::kEnded) ends_.push_back(static_cast<int>(peer));
+}
+
+// Whatever the reader or a frame of `link` complains about ends the group, and the others should hear it.
+template <typename Body>
+void Mesh::guarded(Link& link, Body body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    Error cause = error;
+    if (cause.facts.peer < 0) cause.facts.peer = link.member().rank;
+    failAndThrow(std::move(cause));
+  } catch (const std::bad_alloc&) {
+    ErrorFacts more = facts();
+    more.peer = link.member().rank;
+    failAndThrow(Error(ErrorCode::kResource, "no memory for a message of " + describe(link.member()), more));
+  }
+}
+
+void Mesh::pollLinks(Clock::time_point until, int wakeFd) {
+  polls_.clear();
+  pollRanks_.clear();
+  polls_.push_back({cancel_.fd(), POLLIN, 0});
+  if (wakeFd >= 0) polls_.push_back({wakeFd, POLLIN, 0});
+  const size_t first = polls_.size();
+  for (size_t peer = 0; peer < links_.size(); ++peer) {
+    const Link* link = links_[peer].get();
+    if (link == nullptr || !link->open()) continue;
+    const short events = static_cast<short>((link->paused ? 0 : POLLIN) | (link->pending() ? POLLOUT : 0));
+    if (events == 0) continue;  // poll would report a hang-up again and again
+    polls_.push_back({link->fd(), events, 0});
+    pollRanks_.push_back(static_cast<int>(peer));
+  }
+  if (active_) {
+    if (!toldCalled_) until = std::min(until, began_ + limits_.calledAfter);
+    if (notices_ < limits_.noticeAfter.size())
+      until = std::min(until, began_ + limits_.noticeAfter[notices_]);
+  }
+  int timeout = -1;
+  if (until != Clock::time_point::max()) {
+    const auto left = std::chrono::ceil<Millis>(until - Clock::now()).count();
+    timeout = static_cast<int>(std::clamp<decltype(left)>(left, 0, 1'000'000));
+  }
+  const int found = ::poll(polls_.data(), polls_.size(), timeout);
+  if (found < 0 && errno != EINTR) failAndThrow(systemError("poll", errno));
+  if (found <= 0) return;
+  if (wakeFd >= 0 && polls_[1].revents != 0) woken_ = true;
+  for (size_t i = first; i < polls_.size(); ++i) {
+    if (polls_[i].revents == 0) continue;
+    const auto peer = static_cast<size_t>(pollRanks_[i - first]);
+    // Also on a hang-up: a paused link is not read, and what it cannot write would be polled for ever.
+    if (polls_[i].revents & (POLLOUT | POLLHUP | POLLERR)) links_[peer]->flush();
+    if (!links_[peer]->paused && (polls_[i].revents & (POLLIN | POLLHUP | POLLERR))) pump(peer);
+  }
+}
+
+// Looked at only after a whole round of reading: a rank that failed tells why before it closes, and the frame
+// that tells may be on another link.
+void Mesh::checkEnds() {
+  if (ends_.empty()) return;
+  const std::vector<int> ended = std::exchange(ends_, {});
+  std::optional<Error> cause;
+  for (const int peer : ended) {
+    Link& link = *links_[static_cast<size_t>(peer)];
+    if (!link.goodbye && !failure_ && !cause) cause = lost(link);
+    link.close();
+  }
+  if (cause) {
+    // One more look at the others, without waiting: somebody may know better.
+    for (size_t peer = 0; peer < links_.size(); ++peer) {
+      if (links_[peer] && links_[peer]->open() && !links_[peer]->paused) pump(peer);
+    }
+    failAndThrow(*cause);
+  }
+  if (active_) {
+    for (const int peer : ended) checkDeparted(*links_[static_cast<size_t>(peer)]);
+  }
+}
+
+void Mesh::checkDeparted(const Link& link) {
+  if (!link.goodbye || link.goodbyeAfter >= stamp_.seq) return;
+  ErrorFacts more = facts();
+  more.peer = link.member().rank;
+  more.peerHost = link.member().host;
+  more.peerPid = link.member().pid;
+  failAndThrow(Error(ErrorCode::kRankLost,
+                     describe(link.member()) + " closed the group after operation " +
+                         std::to_string(link.goodbyeAfter) + " and cannot take part in operation " +
+                         std::to_string(stamp_.seq) + ", " + describe(stamp_),
+                     more));
+}
+
+// Time's work within an operation: tell the others that this rank waits, and the user for whom.
+void Mesh::tick() {
+  const auto waited = Clock::now() - began_;
+  if (!toldCalled_ && waited >= limits_.calledAfter) {
+    toldCalled_ = true;
+    tellCalled();
+  }
+  if (notices_ < limits_.noticeAfter.size() && waited >= limits_.noticeAfter[notices_]) {
+    ++notices_;
+    if (onWaiting) onWaiting(stamp_, std::chrono::duration_cast<Millis>(waited), missing());
+  }
+}
+
+void Mesh::tellCalled() {
+  for (const auto& link : links_) {
+    // A message of this operation has said as much.
+    if (link && link->open() && !link->goodbye && link->told < stamp_.seq) tellCalled(*link);
+  }
+}
+
+void Mesh::tellCalled(Link& link) {
+  link.told = stamp_.seq;
+  control(link, FrameKind::kCalled, stamp_, {});
+}
+
+std::vector<int> Mesh::missing() const {
+  std::vector<int> ranks;
+  for (const auto& link : links_) {
+    if (link && link->called < stamp_.seq) ranks.push_back(link->member().rank);
+  }
+  return ranks;
+}
+
+}  // namespace nc::transport

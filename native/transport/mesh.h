@@ -1,0 +1,187 @@
+// The mesh: one link to every other rank, and the only place where a group sends, receives and waits.
+//
+// Who may call what: everything belongs to the group's own thread, except trySend(), which any one other
+// thread may call while the group is parked. The mesh owns its links; it borrows the memory that is posted.
+//
+// Whoever waits drives: wait*() and serve() poll all links, write what can be written, read each frame
+// straight into the buffer posted for it, and keep frames that come early aside. There is no other thread.
+#pragma once
+
+#include <poll.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/cancel.h"
+#include "core/deadline.h"
+#include "core/error.h"
+#include "core/operation.h"
+#include "core/unique_fd.h"
+#include "transport/frame.h"
+
+namespace nc::transport {
+
+class Link;
+struct EarlyFrame;
+class FrameSink;
+
+// Completions of one buffer: which transfers posted on its behalf have ended. Belongs to the group's thread.
+struct BufferState {
+  std::vector<int> sent;      // ranks whose send has been written out, oldest first
+  std::vector<int> received;  // ranks whose message has arrived
+  bool abortSend = false;     // ends waitSend() with -1, once
+  bool abortRecv = false;
+};
+
+// What a rank is known by besides its number.
+struct Member {
+  int rank = -1;
+  std::string host;
+  int64_t pid = 0;
+  std::string address;  // of the link: "127.0.0.1:4711" or "unix"
+};
+
+struct LinkEnd {
+  Member member;
+  UniqueFd fd;  // connected, non-blocking
+};
+
+struct MeshLimits {
+  size_t earlyBytes = 4u << 20;  // per link: frames of later operations kept aside
+  size_t earlyFrames = 1024;     // per link
+  Millis calledAfter{50};        // after so long in one wait the others are told that this rank waits
+  std::array<Millis, 2> noticeAfter{Millis{5000}, Millis{30000}};  // "still waiting for ..."
+};
+
+class Mesh {
+ public:
+  // `ends`: one for every other rank. `cancel` ends every wait.
+  Mesh(int rank, int size, uint32_t generation, std::vector<LinkEnd> ends, Cancel& cancel,
+       MeshLimits limits = {});
+  ~Mesh();
+  Mesh(const Mesh&) = delete;
+  Mesh& operator=(const Mesh&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  const Member& member(int rank) const;
+
+  // ---- One operation at a time. Between begin() and end() everything posted belongs to it.
+  void begin(const Stamp& stamp, const Deadline& deadline);
+  void end();
+  const Stamp& current() const { return stamp_; }
+
+  // ---- Posting: never blocks. Memory is borrowed until the completion shows in `state` or release(state).
+  void send(BufferState& state, int peer, uint64_t slot, const void* data, size_t bytes);
+  // The first matching message of any rank in `from` completes it.
+  void recv(BufferState& state, std::span<const int> from, uint64_t slot, void* data, size_t bytes);
+
+  // ---- Waiting: until one more completion of that sort; the rank it came from or went to. -1 after an abort
+  // flag of the state. Throws once the group has failed, is cancelled, or the deadline has passed.
+  int waitSend(BufferState& state);
+  int waitRecv(BufferState& state);
+  // The same with an earlier limit of the caller's own.
+  int waitSend(BufferState& state, const Deadline& limit);
+  int waitRecv(BufferState& state, const Deadline& limit);
+
+  // Forgets everything posted for `state`, which may then be destroyed. Bytes of a half-sent message are
+  // copied, the rest of a half-received one is dropped: the link stays in step.
+  void release(BufferState& state) noexcept;
+
+  // ---- While no operation runs: watches all links until `wakeFd` is readable. Throws when the group fails.
+  void serve(int wakeFd);
+
+  // Another thread, while the group's thread is in serve(): writes a whole frame at once or nothing.
+  bool trySend(int peer, uint64_t slot, const Stamp& stamp, const void* data, size_t bytes);
+  // Frames kept aside, all links.
+  size_t earlyFrames() const;
+
+  // ---- The end. fail() tells every rank why, once, as far as their links take it without blocking.
+  void fail(const Error& cause);
+  bool failed() const { return failure_.has_value(); }
+  // Says goodbye, waits (at most `limit`) until what was sent has been taken, and closes all links.
+  void close(const Deadline& limit);
+
+  // "still waiting": called on the group's thread with the ranks that have not called the operation.
+  std::function<void(const Stamp&, Millis waited, const std::vector<int>& missing)> onWaiting;
+
+ private:
+  class LinkSink;  // the reader of each link delivers through it
+  struct Posted {
+    BufferState* state;
+    int only;               // the one rank it may come from, or -1:
+    std::vector<int> from;  // any of these
+    uint64_t slot;
+    std::byte* data;
+    size_t bytes;
+  };
+
+  // One round of: write, poll, read. Ends at `until` at the latest, without an error.
+  void step(Clock::time_point until, int wakeFd);
+  void pollLinks(Clock::time_point until, int wakeFd);
+  bool pumpReady();
+  template <typename Body>
+  void guarded(Link& link, Body body);
+  void pump(size_t peer);
+  void checkEnds();
+  void checkDeparted(const Link& link);
+  void tick();
+  template <typename Done>
+  void waitFor(const Deadline& limit, Done done);
+
+  std::optional<std::byte*> place(Link& link, const FrameHeader& header);
+  std::optional<std::byte*> placeData(Link& link, const FrameHeader& header);
+  std::optional<std::byte*> placeEarly(Link& link, const FrameHeader& header);
+  void arrived(Link& link, const FrameHeader& header);
+  bool takeEarly(Link& link, Posted& posted);
+  void checkStamp(const Link& link, const Stamp& theirs);
+  void checkLength(const Link& link, const FrameHeader& header, size_t expected);
+  void recycle(Link& link, EarlyFrame* frame);
+
+  void dropUnclaimed(Link& link);
+  void tellCalled();
+  void tellCalled(Link& link);
+  std::vector<int> missing() const;
+  [[noreturn]] void failAndThrow(Error cause);
+  Error lost(const Link& link) const;
+  Error timedOut(const Deadline& limit) const;
+  void control(Link& link, FrameKind kind, const Stamp& stamp, std::vector<std::byte> body);
+  ErrorFacts facts() const;
+
+  int rank_;
+  int size_;
+  uint32_t generation_;
+  Cancel& cancel_;
+  MeshLimits limits_;
+  std::vector<std::unique_ptr<FrameSink>> sinks_;
+  std::vector<std::unique_ptr<Link>> links_;  // by rank; none for this rank itself
+  Member self_;
+
+  bool active_ = false;
+  Stamp stamp_;
+  uint64_t lastSeq_ = 0;
+  Deadline deadline_ = Deadline::never();
+  Clock::time_point began_;
+  bool toldCalled_ = false;
+  size_t notices_ = 0;
+  std::vector<Posted> posted_;
+  std::atomic<size_t> earlyCount_{0};
+  std::vector<std::unique_ptr<EarlyFrame>> spare_;
+  std::vector<pollfd> polls_;
+  std::vector<int> pollRanks_;
+  std::vector<bool> ready_;  // links that hold bytes already read, to be pumped without polling
+  std::vector<int> ends_;    // links whose stream has ended, not looked at yet
+  bool woken_ = false;       // the last poll found serve()'s descriptor readable
+  std::optional<Error> failure_;
+};
+
+}  // namespace nc::transport

@@ -1,0 +1,155 @@
+// `npm test`: set-up, then every check and every test, counted. The last line says `N passed, N failed` (and how many
+// were skipped); a check that runs no test cases of its own counts as one. `--only lint,unit` picks some.
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { parseArgs } from 'node:util';
+import { clangFormat, format } from './clang-format.mjs';
+import { clangTidy, tidy } from './clang-tidy.mjs';
+import { buildDir, localBin, root, run, ScriptError, which } from './lib.mjs';
+import { nativeTests } from './native-tests.mjs';
+import { setup } from './setup.mjs';
+
+const passed = { passed: 1, failed: 0, skipped: 0 };
+const failed = { passed: 0, failed: 1, skipped: 0 };
+const skipped = { passed: 0, failed: 0, skipped: 1 };
+
+const node = (...args) => run(process.execPath, args);
+const check = (work) => async () => {
+  await work();
+  return passed;
+};
+
+/** In the order in which they run: what fails fastest comes first. */
+const steps = {
+  biome: check(() => node(localBin('@biomejs/biome', 'biome'), 'check', '--error-on-warnings')),
+  types: check(() => node(localBin('typescript', 'tsc'), '-p', 'tsconfig.json')),
+  'clang-format': () => {
+    if (!which(clangFormat)) return skip(`${clangFormat} is not installed`);
+    return format(true) ? passed : failed;
+  },
+  docs: () => {
+    const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+    if (!scripts['docs:check']) return { passed: 0, failed: 0, skipped: 0 };
+    run('npm', ['run', '--silent', 'docs:check']);
+    return passed;
+  },
+  native: () => nativeTests(),
+  unit: () => vitest('unit'),
+  integration: () => vitest('integration'),
+  package: () => vitest('package'),
+  'clang-tidy': async () => {
+    if (!which(clangTidy)) return skip(`${clangTidy} is not installed`);
+    const { total, checked, failures } = await tidy();
+    for (const { output } of failures) console.log(output);
+    console.log(
+      `  ${total} files, ${checked} of them changed since they passed, ${failures.length} with findings`,
+    );
+    return failures.length === 0 ? passed : failed;
+  },
+};
+
+const groups = {
+  lint: ['biome', 'types', 'clang-format', 'clang-tidy'],
+  vitest: ['unit', 'integration'],
+};
+
+function skip(why) {
+  console.log(`  skipped: ${why}`);
+  return skipped;
+}
+
+/** One project of vitest.config.ts; people read its own report, this reads the JSON one. */
+function vitest(project) {
+  const report = join(buildDir, 'reports', `${project}.json`);
+  mkdirSync(join(buildDir, 'reports'), { recursive: true });
+  rmSync(report, { force: true });
+  const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+  let error;
+  try {
+    node(localBin('vitest'), 'run', '--project', project, '--passWithNoTests', ...reporters, ...patterns);
+  } catch (caught) {
+    error = caught;
+  }
+  let result;
+  try {
+    result = JSON.parse(readFileSync(report, 'utf8'));
+  } catch {
+    // Without a report either no file matched or vitest itself broke; its exit code tells which.
+    if (error) console.log(error.message);
+    return error ? failed : { passed: 0, failed: 0, skipped: 0 };
+  }
+  // A file that cannot even be imported has no tests in the counts.
+  const broken = result.testResults.filter(
+    (file) => file.status === 'failed' && file.assertionResults.length === 0,
+  );
+  const counts = {
+    passed: result.numPassedTests,
+    failed: result.numFailedTests + broken.length,
+    skipped: result.numPendingTests + result.numTodoTests,
+  };
+  // Unhandled errors fail the run without failing a test.
+  if (error && counts.failed === 0) counts.failed = 1;
+  return counts;
+}
+
+let patterns = [];
+
+async function main() {
+  const { values, positionals } = parseArgs({
+    options: { only: { type: 'string' }, skip: { type: 'string' } },
+    allowPositionals: true,
+  });
+  patterns = positionals;
+  const named = (list) =>
+    (list ?? '')
+      .split(',')
+      .filter(Boolean)
+      .flatMap((name) => groups[name] ?? [name]);
+  const only = named(values.only);
+  const without = named(values.skip);
+  const unknown = [...only, ...without].filter((name) => !(name in steps));
+  if (unknown.length > 0) {
+    throw new ScriptError(
+      `No such step: ${unknown.join(', ')}. Steps: ${[...Object.keys(steps), ...Object.keys(groups)].join(', ')}`,
+    );
+  }
+  const chosen = Object.keys(steps).filter(
+    (name) => (only.length === 0 || only.includes(name)) && !without.includes(name),
+  );
+  const started = Date.now();
+  await setup({ purposes: ['build', 'test', ...(chosen.includes('package') ? ['prebuild'] : [])] });
+
+  const sum = { passed: 0, failed: 0, skipped: 0 };
+  const summary = [`set-up: ${seconds(started)}`];
+  for (const name of chosen) {
+    console.log(`\n== ${name}`);
+    const start = Date.now();
+    let counts;
+    try {
+      counts = await steps[name]();
+    } catch (error) {
+      console.log(error instanceof ScriptError ? error.message : error);
+      counts = failed;
+    }
+    for (const key of Object.keys(sum)) sum[key] += counts[key];
+    summary.push(`${counts.failed > 0 ? 'FAILED ' : ''}${name}: ${line(counts)} (${seconds(start)})`);
+  }
+  console.log(
+    `\n${summary.join('\n')}\nin ${seconds(started)}, reports in ${relative(root, join(buildDir, 'reports'))}/\n`,
+  );
+  console.log(line(sum));
+  process.exitCode = sum.failed > 0 || sum.passed === 0 ? 1 : 0;
+}
+
+const seconds = (since) => `${((Date.now() - since) / 1000).toFixed(1)} s`;
+
+function line({ passed, failed, skipped }) {
+  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ''}`;
+}
+
+await main().catch((error) => {
+  // Whoever reads only the last line must see that nothing was tested.
+  console.error(error instanceof ScriptError ? `\n${error.message}` : error);
+  console.log('0 passed, 1 failed');
+  process.exitCode = 1;
+});

@@ -1,0 +1,125 @@
+/**
+ * Every error class and code of this package. Native code reports `(code, message, facts)`; the class is chosen
+ * here, by the code alone.
+ */
+
+/** Facts that come with an error beside its message. Absent where they do not apply. */
+export interface ErrorFacts {
+  /** The rank that reports the error. */
+  rank?: number;
+  /** The rank that caused it, where one is known. */
+  peer?: number;
+  /** Host name of that rank. */
+  peerHost?: string;
+  /** Process id of that rank. */
+  peerPid?: number;
+  /** The operation, e.g. `allReduce` or `store.get`. */
+  op?: string;
+  /** Number of the operation within its group, counted from 1. */
+  seq?: number;
+  /** Symbolic errno of the system call that failed, e.g. `ECONNRESET`. */
+  errno?: string;
+  /** Address concerned, e.g. `127.0.0.1:29500`. */
+  address?: string;
+  /** True where another rank met the cause and told this one. */
+  consequence?: boolean;
+  /** Ranks that had not arrived when a deadline passed. */
+  missing?: number[];
+}
+
+/** Base class of all errors of this package. `code` is stable; the text may change. */
+export class CollectivesError extends Error {
+  readonly code: string;
+  declare readonly rank?: number;
+  declare readonly peer?: number;
+  declare readonly peerHost?: string;
+  declare readonly peerPid?: number;
+  declare readonly op?: string;
+  declare readonly seq?: number;
+  declare readonly errno?: string;
+  declare readonly address?: string;
+  declare readonly consequence?: boolean;
+  declare readonly missing?: number[];
+
+  constructor(code: string, message: string, facts: ErrorFacts = {}, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+    Object.assign(this, facts);
+  }
+}
+
+function errorClass(code: string) {
+  return class extends CollectivesError {
+    static readonly code = code;
+    constructor(message: string, facts?: ErrorFacts, options?: ErrorOptions) {
+      super(code, message, facts, options);
+    }
+  };
+}
+
+/** A wrong argument. Nothing was sent; the group is still usable. */
+export class InvalidArgumentError extends errorClass('INVALID_ARGUMENT') {}
+/** Every candidate port is taken by somebody else. */
+export class AddressInUseError extends errorClass('EADDRINUSE') {}
+/** The address to listen on is none of this host's. */
+export class AddressUnavailableError extends errorClass('EADDRNOTAVAIL') {}
+/** A deadline passed; `missing` names the ranks that had not arrived, where that is known. */
+export class TimeoutError extends errorClass('TIMEOUT') {}
+/** The wait was ended by `abort()`, an AbortSignal or the end of the environment. */
+export class AbortedError extends errorClass('ABORTED') {}
+/** The group or store was closed on this side. */
+export class ClosedError extends errorClass('CLOSED') {}
+/** A rank's process or link ended; `peer` names it. */
+export class RankLostError extends errorClass('RANK_LOST') {}
+/** Another process already holds this rank in the group. */
+export class RankTakenError extends errorClass('RANK_TAKEN') {}
+/** The group that was found differs from the one asked for, e.g. in its world size. */
+export class GroupMismatchError extends errorClass('GROUP_MISMATCH') {}
+/** No store of this group was found in time, or forming the group failed on some rank. */
+export class RendezvousError extends errorClass('RENDEZVOUS_FAILED') {}
+/** Ranks called different operations. */
+export class CollectiveMismatchError extends errorClass('COLLECTIVE_MISMATCH') {}
+/** The other side does not speak the protocol as agreed. */
+export class ProtocolError extends errorClass('PROTOCOL') {}
+/** A socket call failed; `errno` says how. */
+export class NetworkError extends errorClass('NETWORK') {}
+/** Out of file descriptors, memory or threads. */
+export class ResourceError extends errorClass('RESOURCE') {}
+/** The backend asked for cannot be used here. */
+export class BackendUnavailableError extends errorClass('BACKEND_UNAVAILABLE') {}
+/** The native addon could not be loaded; the message lists every attempt. */
+export class AddonLoadError extends errorClass('ADDON_NOT_LOADED') {}
+/** A defect of this package; please report it. */
+export class InternalError extends errorClass('INTERNAL') {}
+
+const classes = [
+  InvalidArgumentError,
+  AddressInUseError,
+  AddressUnavailableError,
+  TimeoutError,
+  AbortedError,
+  ClosedError,
+  RankLostError,
+  RankTakenError,
+  GroupMismatchError,
+  RendezvousError,
+  CollectiveMismatchError,
+  ProtocolError,
+  NetworkError,
+  ResourceError,
+  BackendUnavailableError,
+  AddonLoadError,
+  InternalError,
+];
+
+/** All error classes by their code. */
+export const errorClasses: ReadonlyMap<string, (typeof classes)[number]> = new Map(
+  classes.map((c) => [c.code, c]),
+);
+
+/** Makes the error for a code; the native side calls it for every failure it reports. @internal */
+export function makeError(code: string, message: string, facts: ErrorFacts): CollectivesError {
+  const Class = errorClasses.get(code) ?? InternalError;
+  return new Class(message, facts);
+}

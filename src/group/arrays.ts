@@ -1,0 +1,167 @@
+/** Checks of what collectives are called with: every mistake is found before anything is sent. */
+import { types } from 'node:util';
+import { InvalidArgumentError } from '../errors.ts';
+import { DType, ReduceOp } from '../native/binding.ts';
+
+/** Arrays that collectives take. Memory is used in place; it must not be touched until the promise settles. */
+export type CollectiveArray =
+  | Int8Array
+  | Uint8Array
+  | Uint8ClampedArray
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array
+  | Float32Array
+  | Float64Array;
+
+/** Element types. `float16` and `bfloat16` are held in a Uint16Array and have to be named. */
+export type DTypeName = keyof typeof DType;
+
+type LowerReduceOpName = Exclude<keyof typeof ReduceOp, 'none'>;
+/**
+ * Reductions, in small letters or capitals. `band`, `bor`, `bxor` take integers only; `avg` of integers is exact and
+ * rounds towards zero.
+ */
+export type ReduceOpName = LowerReduceOpName | Uppercase<LowerReduceOpName>;
+
+type ArrayConstructor = new (length: number) => CollectiveArray;
+
+/** A new array of the same kind; not `new array.constructor()`, which is anything for a subclass. */
+export function sameKind<T extends CollectiveArray>(array: T, length: number): T {
+  if (Buffer.isBuffer(array)) return Buffer.alloc(length) as unknown as T;
+  return new (globalThis[array[Symbol.toStringTag] as 'Uint8Array'] as ArrayConstructor)(length) as T;
+}
+
+const natural = new Map<string, DTypeName>([
+  ['Int8Array', 'int8'],
+  ['Uint8Array', 'uint8'],
+  ['Uint8ClampedArray', 'uint8'],
+  ['Int16Array', 'int16'],
+  ['Uint16Array', 'uint16'],
+  ['Int32Array', 'int32'],
+  ['Uint32Array', 'uint32'],
+  ['BigInt64Array', 'int64'],
+  ['BigUint64Array', 'uint64'],
+  ['Float32Array', 'float32'],
+  ['Float64Array', 'float64'],
+]);
+
+export function refuse(op: string, argument: string, expected: string, got: unknown): InvalidArgumentError {
+  return refuseAs(op, argument, expected, shown(got));
+}
+
+function refuseAs(op: string, argument: string, expected: string, got: string): InvalidArgumentError {
+  return new InvalidArgumentError(`${op}: ${argument} must be ${expected}, but is ${got}`, { op });
+}
+
+function shown(value: unknown): string {
+  if (value === null) return 'null';
+  if (typeof value === 'string') return `'${value.length > 40 ? `${value.slice(0, 40)}…` : value}'`;
+  if (typeof value === 'bigint') return `${value}n`;
+  if (typeof value === 'object') return `an object of ${value.constructor?.name ?? 'no class'}`;
+  return typeof value === 'function' ? 'a function' : String(value);
+}
+
+function isDetached(buffer: ArrayBuffer): boolean {
+  if (buffer.byteLength !== 0) return false;
+  try {
+    // Making a view is what tells a detached buffer from an empty one on Node 20.
+    new Uint8Array(buffer);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** Checks one array; `what` names the argument in messages. */
+export function checkArray(op: string, what: string, value: unknown): asserts value is CollectiveArray {
+  const kind = types.isTypedArray(value) ? value[Symbol.toStringTag] : undefined;
+  if (kind === undefined || !natural.has(kind)) {
+    throw refuse(op, what, `a typed array of ${[...natural.keys()].join(', ')}`, value);
+  }
+  const { buffer } = value as CollectiveArray;
+  if (!(buffer instanceof ArrayBuffer) && types.isSharedArrayBuffer(buffer)) {
+    throw refuseAs(op, what, 'over an ArrayBuffer of its own', 'over a SharedArrayBuffer');
+  }
+  if ((buffer as { resizable?: boolean }).resizable === true) {
+    throw refuseAs(op, what, 'over an ArrayBuffer of fixed length', 'over a resizable one');
+  }
+  if (isDetached(buffer as ArrayBuffer))
+    throw refuseAs(op, what, 'over a live ArrayBuffer', 'over a detached one');
+}
+
+/** The element type of `array`, or the one named, which must fit it. Returns native number and name. */
+export function dtypeOf(op: string, array: CollectiveArray, named: unknown): DTypeName {
+  const own = natural.get(array[Symbol.toStringTag]) as DTypeName;
+  if (named === undefined) return own;
+  if (typeof named !== 'string' || !Object.hasOwn(DType, named)) {
+    throw refuse(op, 'dtype', `one of ${Object.keys(DType).join(', ')}`, named);
+  }
+  const half = named === 'float16' || named === 'bfloat16';
+  if (named !== own && !(half && own === 'uint16')) {
+    throw refuse(op, 'dtype', half ? `${own}; ${named} is held in a Uint16Array` : own, named);
+  }
+  return named as DTypeName;
+}
+
+export function reduceOpOf(op: string, named: unknown, dtype: DTypeName): number {
+  const lower =
+    typeof named === 'string' ? (named === named.toUpperCase() ? named.toLowerCase() : named) : '';
+  if (lower === 'none' || !Object.hasOwn(ReduceOp, lower)) {
+    const names = Object.keys(ReduceOp).filter((name) => name !== 'none');
+    throw refuse(op, 'op', `one of ${names.join(', ')}`, named);
+  }
+  if ((lower === 'band' || lower === 'bor' || lower === 'bxor') && dtype.includes('float')) {
+    throw refuse(op, 'op', `sum, prod, min, max or avg for ${dtype}`, named);
+  }
+  return ReduceOp[lower as LowerReduceOpName];
+}
+
+/** `out` has to be of `input`'s type, `length` long, and `input` itself or apart from it. */
+export function checkOut(
+  op: string,
+  input: CollectiveArray,
+  out: unknown,
+  length: number,
+  inside = false,
+): void {
+  checkArray(op, 'out', out);
+  if (out[Symbol.toStringTag] !== input[Symbol.toStringTag]) {
+    throw refuse(op, 'out', `a ${input[Symbol.toStringTag]} like the input`, out);
+  }
+  if (out.length !== length) throw refuse(op, 'out', `${length} elements long`, out.length);
+  const same =
+    out.buffer === input.buffer && out.byteOffset === input.byteOffset && out.length === input.length;
+  if (!same && !inside && overlaps(input, out)) {
+    throw refuseAs(op, 'out', 'the input itself or memory apart from it', 'overlapping it');
+  }
+}
+
+function overlaps(a: CollectiveArray, b: CollectiveArray): boolean {
+  return (
+    a.buffer === b.buffer &&
+    a.byteOffset < b.byteOffset + b.byteLength &&
+    b.byteOffset < a.byteOffset + a.byteLength
+  );
+}
+
+/** Options that were given have to be an object: null is a mistake, and none of our defaults. */
+export function checkOptions(op: string, options: unknown): asserts options is object {
+  if (typeof options !== 'object' || options === null) throw refuse(op, 'options', 'an object', options);
+}
+
+export function checkTimeout(op: string, name: string, value: unknown): asserts value is number {
+  if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0) {
+    throw refuse(op, name, 'a positive number of milliseconds', value);
+  }
+}
+
+export function checkInteger(op: string, name: string, value: unknown, from: number, to: number): number {
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < from || value > to) {
+    throw refuse(op, name, `a whole number from ${from} to ${to}`, value);
+  }
+  return value;
+}

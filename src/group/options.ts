@@ -1,0 +1,236 @@
+/** Options of a group: checked here, resolved, and put into the form the native side takes. */
+import { isIP } from 'node:net';
+import { AbortedError, BackendUnavailableError, InvalidArgumentError } from '../errors.ts';
+import type { NativeGroupOptions } from '../native/binding.ts';
+import { allowedAddresses, resolveWithin } from '../net/hosts.ts';
+import { checkInteger, checkTimeout, refuse } from './arrays.ts';
+
+/** What a coordination store has to offer; `TcpStore` does. */
+export interface CoordinationStore {
+  set(key: string, value: string): Promise<void>;
+  /** Waits until the key is there. */
+  get(key: string, options?: { timeoutMs?: number; signal?: AbortSignal }): Promise<Uint8Array>;
+  add(key: string, amount: number): Promise<bigint | number>;
+}
+
+export interface ProcessGroupOptions {
+  /** Rank 0's address or host name. Rank 0 listens on exactly this address. */
+  masterAddr: string;
+  /** The port, or the candidates in the order in which all ranks try them. With `store` none is needed. */
+  masterPort?: number | readonly number[];
+  /** The candidates, where that name reads better; instead of `masterPort`. */
+  masterPorts?: readonly number[];
+  rank: number;
+  worldSize: number;
+  /** `gloo` (default). `nccl` fails here: GPU groups are not part of this release. */
+  backend?: 'gloo' | 'nccl';
+  /** Why this backend, where it was not the caller's choice. @internal */
+  backendReason?: string;
+  /** Milliseconds an operation may take. Default 300,000. */
+  timeoutMs?: number;
+  /** Milliseconds forming the group may take. Default 60,000. */
+  initTimeoutMs?: number;
+  /** Part of the group's identity: ranks only meet within one name. Default `default`. */
+  groupName?: string;
+  /** Tells jobs with the same settings on one host apart. Default `NODE_COLLECTIVES_JOB_ID`, else the cluster's. */
+  jobId?: string;
+  /** Rank 0: a listening TCP socket to use instead of binding one. The group owns it from here on. */
+  listenFd?: number;
+  /**
+   * A store that all ranks reach already: rank 0 then takes a free port and publishes it there. One formation of a
+   * name at a time; give groups that form at the same time names of their own.
+   */
+  store?: CoordinationStore;
+  /** Named settings that have to be the same on all ranks; a difference refuses the group, by name. */
+  settings?: Record<string, string>;
+  /** Ends joining; has no effect once the group stands. */
+  signal?: AbortSignal;
+}
+
+/** Options after checking. */
+export interface Settled {
+  native: NativeGroupOptions;
+  timeoutMs: number;
+  initTimeoutMs: number;
+  backendReason: string;
+  signal: AbortSignal | undefined;
+  publish: { store: CoordinationStore; key: string; address: string } | undefined;
+  onAddressInUse: ((address: string) => void) | undefined;
+}
+
+export const defaultTimeoutMs = 300_000;
+export const defaultInitTimeoutMs = 60_000;
+
+/** The job's id as the launcher or a cluster gives it; empty where there is none. */
+export function jobIdFromEnvironment(env: NodeJS.ProcessEnv = process.env): string {
+  return env['NODE_COLLECTIVES_JOB_ID'] ?? env['TORCHELASTIC_RUN_ID'] ?? env['SLURM_JOB_ID'] ?? '';
+}
+
+function checkText(name: string, value: unknown): string {
+  if (typeof value !== 'string') throw refuse('create', name, 'a text', value);
+  return value;
+}
+
+function portsOf(options: ProcessGroupOptions): number[] {
+  const { rank } = options;
+  if (options.masterPort !== undefined && options.masterPorts !== undefined) {
+    throw refuse('create', 'masterPorts', 'left out where masterPort is given', options.masterPorts);
+  }
+  // Without a port, rank 0 chooses one and publishes it in the store.
+  const masterPort =
+    options.masterPort ?? options.masterPorts ?? (options.store === undefined ? undefined : 0);
+  const ports: readonly unknown[] = Array.isArray(masterPort) ? masterPort : [masterPort];
+  if (ports.length === 0)
+    throw refuse('create', 'masterPort', 'a port or at least one candidate', masterPort);
+  for (const port of ports) checkInteger('create', 'masterPort', port, 0, 65535);
+  const chosen =
+    options.store !== undefined || (rank === 0 && (options.listenFd !== undefined || ports.length === 1));
+  if (ports.includes(0) && !chosen) {
+    throw new InvalidArgumentError(
+      'create: masterPort 0 lets rank 0 choose, and the others cannot know its choice; give a `store` that all ' +
+        'reach, or a port',
+      { op: 'create' },
+    );
+  }
+  return ports as number[];
+}
+
+/** Checks and resolves; nothing has been opened yet, but for reading the coordination store. */
+export async function prepare(
+  options: ProcessGroupOptions,
+  onAddressInUse?: (address: string) => void,
+): Promise<Settled> {
+  if (typeof options !== 'object' || options === null)
+    throw refuse('create', 'options', 'an object', options);
+  const {
+    timeoutMs = defaultTimeoutMs,
+    initTimeoutMs = defaultInitTimeoutMs,
+    backend = 'gloo',
+    signal,
+  } = options;
+  const masterAddr = checkText('masterAddr', options.masterAddr);
+  if (masterAddr === '') throw refuse('create', 'masterAddr', 'an address or host name', masterAddr);
+  const size = checkInteger('create', 'worldSize', options.worldSize, 1, 65_536);
+  const rank = checkInteger('create', 'rank', options.rank, 0, size - 1);
+  const ports = portsOf(options);
+  checkTimeout('create', 'timeoutMs', timeoutMs);
+  checkTimeout('create', 'initTimeoutMs', initTimeoutMs);
+  if (backend !== 'gloo' && backend !== 'nccl')
+    throw refuse('create', 'backend', "'gloo' or 'nccl'", backend);
+  if (backend === 'nccl') {
+    throw new BackendUnavailableError("create: backend 'nccl' is not part of this release; use 'gloo'", {
+      op: 'create',
+    });
+  }
+  const groupName = checkText('groupName', options.groupName ?? 'default');
+  const jobId = checkText('jobId', options.jobId ?? jobIdFromEnvironment());
+  const settings = Object.entries(options.settings ?? {}).flatMap(([name, value]) => {
+    if (name === '' || name.includes('=') || name.includes('\n'))
+      throw refuse('create', 'settings', 'named', name);
+    return [name, checkText(`settings.${name}`, value)];
+  });
+  const listenFd =
+    options.listenFd === undefined
+      ? -1
+      : checkInteger('create', 'listenFd', options.listenFd, 0, 2 ** 31 - 1);
+  if (listenFd >= 0 && rank !== 0) throw refuse('create', 'listenFd', 'given on rank 0 only', listenFd);
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw refuse('create', 'signal', 'an AbortSignal', signal);
+  }
+  throwIfAborted(signal, rank);
+
+  const began = performance.now();
+  const settled: Settled = {
+    native: {
+      hosts: [],
+      ports,
+      listenFd,
+      rank,
+      size,
+      groupName,
+      jobId,
+      generation: 0,
+      allowedAddresses: allowedAddresses(),
+      settings,
+      initTimeoutMs: Math.ceil(initTimeoutMs),
+    },
+    timeoutMs: Math.ceil(timeoutMs),
+    initTimeoutMs: Math.ceil(initTimeoutMs),
+    backendReason:
+      options.backendReason ?? (options.backend === undefined ? 'gloo is the default' : 'asked for by name'),
+    signal,
+    publish: undefined,
+    onAddressInUse,
+  };
+  let host = masterAddr;
+  if (options.store !== undefined) {
+    const where = await coordinate(options.store, settled, masterAddr);
+    if (where !== undefined) {
+      host = where.host;
+      settled.native.ports = [where.port];
+    } else {
+      settled.native.ports = [0];
+    }
+  }
+  settled.native.hosts = await resolveWithin('join', host, initTimeoutMs, signal);
+  throwIfAborted(signal, rank);
+  settled.native.initTimeoutMs = Math.max(1, Math.ceil(initTimeoutMs - (performance.now() - began)));
+  return settled;
+}
+
+function throwIfAborted(signal: AbortSignal | undefined, rank: number): void {
+  if (!signal?.aborted) return;
+  const reason = signal.reason instanceof Error ? signal.reason.message : String(signal.reason);
+  throw new AbortedError(`aborted by rank ${rank}: ${reason}`, { rank, peer: rank, op: 'join' });
+}
+
+/** What rank 0 leaves in place of its address when the formation has failed: look for the next. */
+export const formationOver = 'over';
+
+/**
+ * Through a coordination store. Rank 0 numbers its formations of this name. The others take the latest that they have
+ * not tried yet, or else the next: so nobody takes up the address of an earlier one twice, and a rank that missed
+ * formations (it was restarted, say) is in step again after one try. One formation of a name at a time.
+ */
+async function coordinate(
+  store: CoordinationStore,
+  settled: Settled,
+  masterAddr: string,
+): Promise<{ host: string; port: number } | undefined> {
+  const { groupName, jobId, rank, initTimeoutMs } = settled.native;
+  const scope = `node-collectives/${jobId}/${groupName}`;
+  const count = async (of: number, amount: number) =>
+    Number(await store.add(`${scope}/formations/${of}`, amount));
+  let formation: number;
+  if (rank === 0) {
+    formation = await count(0, 1);
+  } else {
+    const [tried, latest] = await Promise.all([count(rank, 0), count(0, 0)]);
+    formation = tried < latest ? latest : latest + 1;
+    await count(rank, formation - tried);
+  }
+  const keyOf = (n: number) => `${scope}/endpoint/${n}`;
+  if (rank === 0) {
+    settled.publish = { store, key: keyOf(formation), address: masterAddr };
+    return undefined;
+  }
+  const wait = settled.signal
+    ? { timeoutMs: initTimeoutMs, signal: settled.signal }
+    : { timeoutMs: initTimeoutMs };
+  const read = async () => Buffer.from(await store.get(keyOf(formation), wait)).toString();
+  let text = await read();
+  for (; text === formationOver; text = await read()) {
+    formation += 1;
+    await count(rank, 1);
+  }
+  const [host = '', port = ''] = text.split(' ');
+  if ((isIP(host) === 0 && host === '') || !/^\d+$/.test(port)) {
+    throw new InvalidArgumentError(
+      `create: the store holds '${text}' under '${keyOf(formation)}', which is no address`,
+      {
+        op: 'create',
+      },
+    );
+  }
+  return { host, port: Number(port) };
+}

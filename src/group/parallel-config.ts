@@ -1,0 +1,122 @@
+/** ParallelConfig: a parallel configuration that can form the groups it describes. */
+
+import { hashJson } from '../config/hash.ts';
+import {
+  type ConfigContext,
+  type ParallelConfigInput,
+  ParallelSettings,
+} from '../config/parallel-settings.ts';
+import { isPlainObject } from '../config/python.ts';
+import { listenFdFromEnvironment, listenFdVariable } from '../launch/environment.ts';
+import { refuse } from './arrays.ts';
+import {
+  type BackendChoice,
+  type DpGroupConfig,
+  hasUnfinishedDp,
+  type StatelessInitOptions,
+  statelessInitDpGroup,
+  syncKvCacheMemorySize,
+} from './dp.ts';
+import type { OperationOptions, ProcessGroup } from './process-group.ts';
+
+/**
+ * How a model is spread over ranks: vLLM's ParallelConfig, with the same resolved values, refusals and hash.
+ *
+ * ```ts
+ * const config = new ParallelConfig({ dataParallelSize: 4, dataParallelRank: 1 });
+ * const group = await config.statelessInitDpGroup();
+ * ```
+ *
+ * Construction fills defaults, converts and checks every field, then resolves them from the environment and the
+ * machine; docs/configuration.md has the table of fields. After construction nothing is checked.
+ */
+export class ParallelConfig extends ParallelSettings implements DpGroupConfig {
+  /**
+   * @param settings by camelCase names; unknown names are refused.
+   * @throws ConfigValidationError with all wrong fields, or the first broken rule; MissingVariableError and
+   *   ZeroDivisionError under external_launcher, see docs/configuration.md.
+   */
+  constructor(settings: ParallelConfigInput = {}, context: ConfigContext = {}) {
+    super(settings, context);
+  }
+
+  /** From the origin's names, as JSON from Python has them; unknown names are dropped without a word. */
+  static fromSnakeCase(
+    settings: Readonly<Record<string, unknown>>,
+    context: ConfigContext = {},
+  ): ParallelConfig {
+    if (!isPlainObject(settings))
+      throw refuse('fromSnakeCase', 'settings', 'an object of settings', settings);
+    return new ParallelConfig(ParallelSettings.snakeCase(settings), context);
+  }
+
+  /**
+   * Forms the data-parallel group: see statelessInitDpGroup(). The backend follows the platform, and the hashed
+   * fields have to be the same on all ranks.
+   */
+  statelessInitDpGroup(options: StatelessInitOptions = {}): Promise<ProcessGroup> {
+    return statelessInitDpGroup(this, options);
+  }
+
+  /** See hasUnfinishedDp(). */
+  static hasUnfinishedDp(
+    group: ProcessGroup,
+    hasUnfinished: boolean,
+    options?: OperationOptions,
+  ): Promise<boolean> {
+    return hasUnfinishedDp(group, hasUnfinished, options);
+  }
+
+  /** See syncKvCacheMemorySize(). */
+  static syncKvCacheMemorySize(
+    group: ProcessGroup,
+    bytes: bigint | number,
+    options?: OperationOptions,
+  ): Promise<bigint> {
+    return syncKvCacheMemorySize(group, bytes, options);
+  }
+
+  /** What all ranks of a group have to agree on: the hashed fields, each as JSON. @internal */
+  dpSettings(): Record<string, string> {
+    return Object.fromEntries(
+      Object.entries(this.hashFactors()).map(([name, value]) => [name, hashJson(value)]),
+    );
+  }
+
+  /** The backend of the platform. @internal */
+  dpBackend(): BackendChoice {
+    const { platform, distBackend, deviceCount } = this.hostFacts;
+    if (distBackend === 'gloo')
+      return { platformBackend: 'gloo', backend: 'gloo', reason: `platform ${platform}` };
+    if (deviceCount === 0) {
+      const reason = `platform ${platform} has ${distBackend}, but this process sees no device`;
+      return { platformBackend: distBackend, backend: 'gloo', reason };
+    }
+    // GPU groups come with NCCL; until then votes and collectives of such an engine go over Gloo.
+    const reason = `platform ${platform} has ${distBackend}, which is not part of this release`;
+    return { platformBackend: distBackend, backend: 'gloo', reason };
+  }
+
+  /** Whether this process has the port bound: by resolution, or by the launcher. @internal */
+  holdsPort(port: number): boolean {
+    return this.heldPorts.includes(port) || this.#launcherFd(port) !== undefined;
+  }
+
+  /** @internal */
+  handOver(port: number): number | undefined {
+    const held = this.takeHeldPort(port);
+    if (held?.take !== undefined) return held.take();
+    held?.release();
+    if (held !== undefined) return undefined;
+    const fd = this.#launcherFd(port);
+    // It serves one group; a later one, or a child, must not take it for a listening socket again.
+    if (fd !== undefined) delete this.environment[listenFdVariable];
+    return fd;
+  }
+
+  /** The socket that `node-collectives launch` handed to rank 0, if it listens on that port. */
+  #launcherFd(port: number): number | undefined {
+    const env = this.environment;
+    return Number(env['VLLM_DP_MASTER_PORT']) === port ? listenFdFromEnvironment(env) : undefined;
+  }
+}

@@ -1,0 +1,446 @@
+/** The process group: joining, collectives, closing. Bytes and waits are the native side's. */
+import { ClosedError, CollectivesError, InvalidArgumentError } from '../errors.ts';
+import {
+  binding,
+  DType,
+  type NativeGroup,
+  type NativeGroupEvent,
+  type NativeGroupInfo,
+  OpKind,
+  ReduceOp,
+} from '../native/binding.ts';
+import {
+  type CollectiveArray,
+  checkArray,
+  checkInteger,
+  checkOptions,
+  checkOut,
+  checkTimeout,
+  type DTypeName,
+  dtypeOf,
+  type ReduceOpName,
+  reduceOpOf,
+  refuse,
+  sameKind,
+} from './arrays.ts';
+import { type GroupMessage, report } from './events.ts';
+import {
+  type CoordinationStore,
+  formationOver,
+  type ProcessGroupOptions,
+  prepare,
+  type Settled,
+} from './options.ts';
+
+/** Options of one call. */
+export interface OperationOptions {
+  /** Milliseconds this operation may take; the group's `timeoutMs` otherwise. */
+  timeoutMs?: number;
+}
+export interface AllReduceOptions<T extends CollectiveArray> extends OperationOptions {
+  /** Default `sum`. */
+  op?: ReduceOpName;
+  /** Where the result goes; the input itself otherwise. */
+  out?: T;
+  /** `float16` or `bfloat16` for values held in a Uint16Array. */
+  dtype?: DTypeName;
+}
+export interface BroadcastOptions extends OperationOptions {
+  /** The rank whose values all get. Default 0. */
+  root?: number;
+  dtype?: DTypeName;
+}
+export interface AllGatherOptions<T extends CollectiveArray> extends OperationOptions {
+  /** Where the parts go, rank after rank: world size times the input's length. A new array otherwise. */
+  out?: T;
+  dtype?: DTypeName;
+}
+
+/** One rank of a group. */
+export interface GroupMember {
+  rank: number;
+  host: string;
+  pid: number;
+  /** How this rank reaches it: `unix` (same host), `host:port`, or `self`. */
+  link: string;
+}
+export interface GroupInfo {
+  groupName: string;
+  rank: number;
+  size: number;
+  backend: 'gloo';
+  /** Why this backend: what was asked for, or what it fell back from. */
+  backendReason: string;
+  /** Address of the group's store, on rank 0. */
+  store: string;
+  /** The candidate port the group formed on, and its place among the candidates. */
+  port: number;
+  portIndex: number;
+  members: GroupMember[];
+  /** Milliseconds. */
+  timeoutMs: number;
+  initTimeoutMs: number;
+  state: 'open' | 'failed' | 'closing' | 'closed';
+}
+
+/**
+ * A group of processes that call the same collectives in the same order. Stateless: a process may be in many groups,
+ * with another rank in each, also in worker threads.
+ *
+ * Calls may overlap; they run in call order. A group that has failed stays failed: form a new one.
+ */
+export class ProcessGroup {
+  readonly #native: NativeGroup;
+  readonly #settled: Settled;
+  #formed: NativeGroupInfo | undefined;
+  #state: GroupInfo['state'] = 'open';
+  readonly #ended: Promise<void>;
+  #failure: CollectivesError | undefined;
+
+  private constructor(settled: Settled, native: NativeGroup, ended: Promise<void>) {
+    this.#settled = settled;
+    this.#native = native;
+    this.#ended = ended;
+  }
+
+  /**
+   * Forms the group: resolves on every rank once every rank is linked with every other, or rejects on every rank.
+   *
+   * @throws InvalidArgumentError for wrong options; AddressInUseError (rank 0) when every candidate port is taken;
+   *   RendezvousError when the group's store was not found in time, saying what was; TimeoutError naming the ranks
+   *   that did not come; RankTakenError, GroupMismatchError; RankLostError if a rank died meanwhile; AbortedError.
+   */
+  static create(options: ProcessGroupOptions): Promise<ProcessGroup>;
+  /** @internal */
+  static create(
+    options: ProcessGroupOptions,
+    onAddressInUse: (address: string) => void,
+  ): Promise<ProcessGroup>;
+  static async create(
+    options: ProcessGroupOptions,
+    onAddressInUse?: (address: string) => void,
+  ): Promise<ProcessGroup> {
+    const settled = await prepare(options, onAddressInUse);
+    return join(settled, (native, ended) => new ProcessGroup(settled, native, ended));
+  }
+
+  /** This process's number in the group, from 0. */
+  get rank(): number {
+    return this.#settled.native.rank;
+  }
+  /** How many ranks the group has: its world size. */
+  get size(): number {
+    return this.#settled.native.size;
+  }
+
+  info(): GroupInfo {
+    const native = this.#formed as NativeGroupInfo;
+    const settled = this.#settled;
+    return {
+      groupName: settled.native.groupName,
+      rank: native.rank,
+      size: native.size,
+      backend: 'gloo',
+      backendReason: settled.backendReason,
+      store: native.store,
+      port: Number(native.store.slice(native.store.lastIndexOf(':') + 1)),
+      portIndex: native.portIndex,
+      members: native.members.map((member) => ({ ...member })),
+      timeoutMs: settled.timeoutMs,
+      initTimeoutMs: settled.initTimeoutMs,
+      state: this.#state,
+    };
+  }
+
+  /**
+   * Reduces `array` element by element over all ranks; every rank gets the result, the same to the last bit.
+   * In place unless `out` is given. Integers are exact (sum and prod modulo 2^n); docs/collectives.md has the order
+   * of floating-point sums.
+   *
+   * @returns the array that holds the result.
+   */
+  async allReduce<T extends CollectiveArray>(array: T, options: AllReduceOptions<T> = {}): Promise<T> {
+    checkArray('allReduce', 'array', array);
+    checkOptions('allReduce', options);
+    const dtype = dtypeOf('allReduce', array, options.dtype);
+    const op = reduceOpOf('allReduce', options.op ?? 'sum', dtype);
+    const out = options.out ?? array;
+    if (out !== array) checkOut('allReduce', array, out, array.length);
+    await this.#run('allReduce', dtype, op, -1, array, out, options);
+    return out;
+  }
+
+  /** Every rank gets `root`'s values, in place. All ranks give arrays of the same type and length. */
+  async broadcast<T extends CollectiveArray>(array: T, options: BroadcastOptions = {}): Promise<T> {
+    checkArray('broadcast', 'array', array);
+    checkOptions('broadcast', options);
+    const dtype = dtypeOf('broadcast', array, options.dtype);
+    const root = checkInteger('broadcast', 'root', options.root ?? 0, 0, this.size - 1);
+    await this.#run('broadcast', dtype, ReduceOp.none, root, array, array, options);
+    return array;
+  }
+
+  /** Every rank gets all ranks' arrays, one after the other in rank order. */
+  async allGather<T extends CollectiveArray>(array: T, options: AllGatherOptions<T> = {}): Promise<T> {
+    checkArray('allGather', 'array', array);
+    checkOptions('allGather', options);
+    const dtype = dtypeOf('allGather', array, options.dtype);
+    const length = array.length * this.size;
+    if (options.out !== undefined) checkOut('allGather', array, options.out, length, true);
+    const out = options.out ?? sameKind(array, length);
+    await this.#run('allGather', dtype, ReduceOp.none, -1, array, out, options);
+    return out;
+  }
+
+  /** Resolves once every rank has called it. */
+  async barrier(options: OperationOptions = {}): Promise<void> {
+    await this.#run('barrier', 'uint8', ReduceOp.none, -1, nothing, nothing, options);
+  }
+
+  /**
+   * Ends everything on this rank at once; pending calls reject with AbortedError, and the other ranks' with an error
+   * that says which rank aborted, and why.
+   */
+  abort(reason = 'abort() was called'): void {
+    if (typeof reason !== 'string') throw refuse('abort', 'reason', 'a text', reason);
+    this.#native.abort(reason);
+  }
+
+  /**
+   * Leaves the group: waits for the operations called so far, says goodbye to the others and frees threads,
+   * descriptors and ports. May be called again. After `timeoutMs` (default: none) what is still pending is aborted.
+   */
+  async close(options: OperationOptions = {}): Promise<void> {
+    checkOptions('close', options);
+    if (options.timeoutMs !== undefined) checkTimeout('close', 'timeoutMs', options.timeoutMs);
+    if (this.#state === 'open') this.#state = 'closing';
+    this.#native.close();
+    if (options.timeoutMs === undefined) return this.#ended;
+    const late = setTimeout(
+      () => this.#native.abort('close() ran out of time'),
+      Math.min(options.timeoutMs, longestTimerMs),
+    );
+    try {
+      await this.#ended;
+    } finally {
+      clearTimeout(late);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /**
+   * An all-reduce of a few numbers that the native side holds itself: the way of the votes.
+   * @internal
+   */
+  vote(op: 'max' | 'sum', values: number[], options: OperationOptions | undefined): Promise<number[]>;
+  vote(op: 'min', values: bigint[], options: OperationOptions | undefined): Promise<bigint[]>;
+  async vote(
+    op: 'max' | 'sum' | 'min',
+    values: number[] | bigint[],
+    options: OperationOptions = {},
+  ): Promise<number[] & bigint[]> {
+    const timeoutMs = this.#checked('vote', options);
+    const dtype = typeof values[0] === 'bigint' ? DType.int64 : DType.int32;
+    try {
+      return await this.#native.vote(dtype, ReduceOp[op], values, timeoutMs, false);
+    } catch (error) {
+      throw this.#noted(error);
+    }
+  }
+
+  /** The same, blocking this thread. @internal */
+  voteSync(op: 'max' | 'sum', values: number[], options: OperationOptions | undefined): number[];
+  voteSync(op: 'min', values: bigint[], options: OperationOptions | undefined): bigint[];
+  voteSync(
+    op: 'max' | 'sum' | 'min',
+    values: number[] | bigint[],
+    options: OperationOptions = {},
+  ): number[] & bigint[] {
+    const timeoutMs = this.#checked('vote', options);
+    const dtype = typeof values[0] === 'bigint' ? DType.int64 : DType.int32;
+    try {
+      return this.#native.vote(dtype, ReduceOp[op], values, timeoutMs, true);
+    } catch (error) {
+      throw this.#noted(error);
+    }
+  }
+
+  #checked(op: string, options: OperationOptions): number {
+    checkOptions(op, options);
+    const timeoutMs = options.timeoutMs ?? this.#settled.timeoutMs;
+    checkTimeout(op, 'timeoutMs', timeoutMs);
+    if (this.#state === 'closing' || this.#state === 'closed') {
+      throw new ClosedError(`${op}: the group is closed on this rank`, { rank: this.rank, op });
+    }
+    return Math.ceil(timeoutMs);
+  }
+
+  async #run(
+    op: keyof typeof OpKind,
+    dtype: DTypeName,
+    reduceOp: number,
+    root: number,
+    input: CollectiveArray,
+    out: CollectiveArray,
+    options: OperationOptions,
+  ): Promise<void> {
+    const timeoutMs = this.#checked(op, options);
+    try {
+      await this.#native.run(OpKind[op], DType[dtype], reduceOp, root, input.length, input, out, timeoutMs);
+    } catch (error) {
+      throw this.#noted(error);
+    }
+  }
+
+  /** A call may fail a moment before the event that says so: whoever catches its error sees a failed group. */
+  #noted(error: unknown): unknown {
+    if (!(error instanceof CollectivesError)) return error;
+    if (error instanceof InvalidArgumentError || error instanceof ClosedError) return error;
+    this.#failure ??= error;
+    this.#state = 'failed';
+    return error;
+  }
+
+  /** @internal */
+  static onEvent(group: ProcessGroup, event: NativeGroupEvent): void {
+    if (event.type === 'formed') group.#formed = group.#native.info() as NativeGroupInfo;
+    if (event.type === 'failed') {
+      group.#failure = event.error;
+      group.#state = 'failed';
+    }
+    if (event.type === 'ended' && group.#failure === undefined) group.#state = 'closed';
+  }
+}
+
+const nothing = new Uint8Array(0);
+/** A timer that is set for longer fires at once. */
+const longestTimerMs = 2 ** 31 - 1;
+
+interface Deferred<T> {
+  promise: Promise<T>;
+  resolve: (value: T) => void;
+  reject: (reason: unknown) => void;
+}
+
+/** `Promise.withResolvers()`, which Node 20 does not have. */
+function deferred<T>(): Deferred<T> {
+  const out = {} as Deferred<T>;
+  out.promise = new Promise<T>((resolve, reject) => Object.assign(out, { resolve, reject }));
+  return out;
+}
+
+/** What the events of a native group lead to. */
+interface Listener {
+  readonly settled: Settled;
+  readonly message: GroupMessage;
+  readonly end: () => void;
+  group?: WeakRef<ProcessGroup>;
+  /** Only until the group has formed or failed. */
+  joining: { native: NativeGroup; joined: Deferred<ProcessGroup> } | undefined;
+  failure?: CollectivesError;
+}
+
+/** Runs the native group until it has formed or failed. */
+function join(
+  settled: Settled,
+  make: (native: NativeGroup, ended: Promise<void>) => ProcessGroup,
+): Promise<ProcessGroup> {
+  const { promise: ended, resolve: end } = deferred<void>();
+  const { groupName, rank, size } = settled.native;
+  const listener: Listener = { settled, message: { groupName, rank, size }, end, joining: undefined };
+  const native = new (binding().NativeGroup)(settled.native, callbackFor(listener));
+  const group = make(native, ended);
+  const joined = deferred<ProcessGroup>();
+  listener.group = new WeakRef(group);
+  listener.joining = { native, joined };
+  const { signal } = settled;
+  const onAbort = () => native.abort(reasonOf(signal?.reason));
+  signal?.addEventListener('abort', onAbort, { once: true });
+  // The group itself is kept by this promise chain until it has formed.
+  const whole = joined.promise.finally(() => {
+    signal?.removeEventListener('abort', onAbort);
+    void group;
+  });
+  try {
+    native.start();
+  } catch (error) {
+    joined.reject(error);
+  }
+  return whole;
+}
+
+/**
+ * Native code holds the callback for the group's life. Were the group or its native part held by it, an unreachable
+ * group would never be collected, and never leave. Hence no closure within join(): all closures of one function keep
+ * what any of them uses.
+ */
+function callbackFor(listener: Listener): (event: NativeGroupEvent) => void {
+  return (event) => onEvent(listener, event);
+}
+
+function onEvent(listener: Listener, event: NativeGroupEvent): void {
+  const { settled, message, joining } = listener;
+  const group = listener.group?.deref();
+  if (group !== undefined) ProcessGroup.onEvent(group, event);
+  switch (event.type) {
+    case 'listening':
+      if (joining !== undefined) publishEndpoint(settled, event.port, joining.native, joining.joined.reject);
+      return;
+    case 'addressInUse':
+      report('addressInUse', { ...message, address: event.address } as GroupMessage);
+      settled.onAddressInUse?.(event.address);
+      return;
+    case 'refused': {
+      const { rank, pid, host, reason } = event;
+      report('refused', { ...message, claimant: { rank, pid, host }, reason } as GroupMessage);
+      return;
+    }
+    case 'waiting': {
+      const { op, seq, waitedMs, missing } = event;
+      report('waiting', { ...message, op, seq, waitedMs, missing } as GroupMessage);
+      return;
+    }
+    case 'formed':
+      listener.joining = undefined;
+      report('formed', message);
+      joining?.joined.resolve(group as ProcessGroup);
+      return;
+    case 'failed':
+      listener.failure = event.error;
+      report('failed', { ...message, error: event.error } as GroupMessage);
+      return;
+    case 'ended':
+      // Only now are threads, descriptors and the port free again.
+      listener.joining = undefined;
+      if (joining !== undefined) {
+        // Best effort: a rank that comes later is spared the wait for a store that has gone.
+        settled.publish?.store.set(settled.publish.key, formationOver).catch(() => {});
+        joining.joined.reject(listener.failure);
+      } else report('closed', message);
+      // Operations settle in the same turn, some promises deeper; close() comes after all of them.
+      setImmediate(listener.end);
+      return;
+  }
+}
+
+function reasonOf(reason: unknown): string {
+  return reason instanceof Error ? reason.message : String(reason ?? 'its signal was aborted');
+}
+
+/** Rank 0 with a coordination store: tells the others where its own store listens. */
+function publishEndpoint(
+  settled: Settled,
+  port: number,
+  native: NativeGroup,
+  reject: (error: unknown) => void,
+): void {
+  const store: CoordinationStore | undefined = settled.publish?.store;
+  if (store === undefined || settled.publish === undefined) return;
+  store.set(settled.publish.key, `${settled.publish.address} ${port}`).catch((error: unknown) => {
+    native.abort('the coordination store could not be written');
+    reject(error);
+  });
+}

@@ -1,0 +1,72 @@
+/** The public API: re-exports only. */
+
+export { EPLBConfig, type EPLBConfigInput, type EPLBFields } from './config/eplb-config.ts';
+export {
+  type ConfigIssue,
+  ConfigValidationError,
+  MissingVariableError,
+  ZeroDivisionError,
+} from './config/errors.ts';
+export { Executor, type ExecutorClass } from './config/executor.ts';
+export { detectHost, type HostFacts } from './config/host.ts';
+export type {
+  ConfigContext,
+  ParallelConfigInput,
+  ParallelFields,
+} from './config/parallel-settings.ts';
+export type { HeldPort } from './config/ports.ts';
+export {
+  type ParallelArguments,
+  type ParseOptions,
+  parseKnownParallelArgs,
+  parseParallelArgs,
+} from './config/sources.ts';
+export * from './errors.ts';
+export type { CollectiveArray, DTypeName, ReduceOpName } from './group/arrays.ts';
+export {
+  addressInUseWarning,
+  type DpGroupConfig,
+  type DpState,
+  type DpStateResult,
+  hasUnfinishedDp,
+  hasUnfinishedDpSync,
+  maxInitAttempts,
+  type StatelessInitOptions,
+  statelessInitDpGroup,
+  syncDpState,
+  syncDpStateSync,
+  syncKvCacheMemorySize,
+  syncKvCacheMemorySizeSync,
+} from './group/dp.ts';
+export type {
+  AddressInUseMessage,
+  FailedMessage,
+  GroupMessage,
+  RefusedMessage,
+  WaitingMessage,
+} from './group/events.ts';
+export type { CoordinationStore, ProcessGroupOptions } from './group/options.ts';
+export { ParallelConfig } from './group/parallel-config.ts';
+export {
+  type AllGatherOptions,
+  type AllReduceOptions,
+  type BroadcastOptions,
+  type GroupInfo,
+  type GroupMember,
+  type OperationOptions,
+  ProcessGroup,
+} from './group/process-group.ts';
+export { type DpEnvironment, dpConfigFromEnv } from './launch/dp-environment.ts';
+export {
+  listenFdFromEnvironment,
+  type RankInfo,
+  type RankSource,
+  rankFromEnvironment,
+} from './launch/environment.ts';
+export {
+  type StoreCallOptions,
+  type StoreConnectOptions,
+  type StoreListenOptions,
+  type StoreValue,
+  TcpStore,
+} from './store/tcp-store.ts';

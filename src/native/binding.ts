@@ -1,0 +1,118 @@
+/** Loads the addon and types it, nothing else. What is said here about arguments is checked by the callers. */
+import { type CollectivesError, type ErrorFacts, makeError } from '../errors.ts';
+import { loadAddon } from './load.ts';
+
+/** Native numbers of operations, data types and reduce ops; the same as in native/core/operation.h. */
+export const OpKind = { allReduce: 1, broadcast: 2, allGather: 3, barrier: 4 } as const;
+export const DType = {
+  int8: 1,
+  uint8: 2,
+  int16: 3,
+  uint16: 4,
+  int32: 5,
+  uint32: 6,
+  int64: 7,
+  uint64: 8,
+  float16: 9,
+  bfloat16: 10,
+  float32: 11,
+  float64: 12,
+} as const;
+export const ReduceOp = {
+  none: 0,
+  sum: 1,
+  prod: 2,
+  min: 3,
+  max: 4,
+  avg: 5,
+  band: 6,
+  bor: 7,
+  bxor: 8,
+} as const;
+
+export interface NativeGroupOptions {
+  hosts: string[];
+  ports: number[];
+  /** -1 for none; owned by the group from here on. */
+  listenFd: number;
+  rank: number;
+  size: number;
+  groupName: string;
+  jobId: string;
+  generation: number;
+  allowedAddresses: string[];
+  /** Names and values in turn. */
+  settings: string[];
+  initTimeoutMs: number;
+}
+
+export type NativeGroupEvent =
+  | { type: 'listening'; port: number }
+  | { type: 'addressInUse'; address: string }
+  | { type: 'refused'; rank: number; pid: number; host: string; reason: string }
+  | { type: 'waiting'; seq: number; op: string; waitedMs: number; missing: number[] }
+  | { type: 'formed' }
+  | { type: 'failed'; error: CollectivesError }
+  | { type: 'ended' };
+
+export interface NativeGroupInfo {
+  rank: number;
+  size: number;
+  portIndex: number;
+  store: string;
+  members: { rank: number; host: string; pid: number; link: string }[];
+}
+
+export type NativeArray = NodeJS.TypedArray;
+
+export interface NativeGroup {
+  start(): void;
+  abort(reason: string): void;
+  close(): void;
+  info(): NativeGroupInfo | null;
+  run(
+    kind: number,
+    dtype: number,
+    op: number,
+    root: number,
+    count: number,
+    input: NativeArray,
+    out: NativeArray,
+    timeoutMs: number,
+  ): Promise<void>;
+  /** Numbers (int32) or bigints (int64) in, the same kind out; with `sync` this thread blocks. */
+  vote<T extends number[] | bigint[]>(
+    dtype: number,
+    op: number,
+    values: number[] | bigint[],
+    timeoutMs: number,
+    sync: false,
+  ): Promise<T>;
+  vote<T extends number[] | bigint[]>(
+    dtype: number,
+    op: number,
+    values: number[] | bigint[],
+    timeoutMs: number,
+    sync: true,
+  ): T;
+}
+
+interface Binding {
+  setErrorFactory(factory: (code: string, message: string, facts: ErrorFacts) => CollectivesError): void;
+  /** Binds a free port of a numeric address without listening; the caller owns the descriptor. */
+  holdPort(address: string): { fd: number; port: number };
+  listenOn(fd: number): void;
+  closeFd(fd: number): void;
+  NativeGroup: new (options: NativeGroupOptions, onEvent: (event: NativeGroupEvent) => void) => NativeGroup;
+}
+
+let loaded: Binding | undefined;
+
+/** The addon, loaded at first use, so that importing the package works where the addon does not. */
+export function binding(): Binding {
+  if (loaded === undefined) {
+    loaded = loadAddon() as Binding;
+    loaded.setErrorFactory(makeError);
+  }
+  return loaded;
+}

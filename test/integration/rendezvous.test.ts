@@ -1,0 +1,322 @@
+import { createServer } from 'node:net';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { registered } from '../helpers/rank-keys.ts';
+import { all, type RankEvent, type RankProcess, startRanks } from '../helpers/ranks.ts';
+import { freePort, freePorts } from '../helpers/sockets.ts';
+
+const fixture = 'rendezvous/rank.mjs';
+
+async function processes(count: number): Promise<RankProcess[]> {
+  const ranks = startRanks(fixture, count);
+  await all(ranks, 'ready');
+  return ranks;
+}
+
+interface Joining {
+  id?: string | number;
+  at?: number;
+  [option: string]: unknown;
+}
+function join(
+  process: RankProcess | undefined,
+  rank: number,
+  worldSize: number,
+  masterPort: number,
+  more: Joining = {},
+) {
+  const { id = 'g', at, ...options } = more;
+  process?.send({
+    do: 'join',
+    id,
+    at,
+    rank,
+    options: {
+      masterAddr: '127.0.0.1',
+      masterPort,
+      rank,
+      worldSize,
+      groupName: 'g',
+      initTimeoutMs: 20_000,
+      ...options,
+    },
+  });
+}
+
+async function vote(ranks: RankProcess[], id: string | number = 'g'): Promise<void> {
+  for (const [rank, process] of ranks.entries())
+    process.send({ do: 'vote', id, value: rank === ranks.length - 1 });
+  for (const { any } of await Promise.all(ranks.map((r) => r.next('voted', 20_000, (e) => e['id'] === id)))) {
+    expect(any).toBe(true);
+  }
+}
+
+const median = (values: number[]) => [...values].sort((a, b) => a - b)[values.length >> 1] as number;
+
+describe('time', () => {
+  it('ranks that start 2 s before rank 0 join within 100 ms of its listening', async () => {
+    const ranks = await processes(4);
+    const port = await freePort();
+    for (const rank of [1, 2, 3]) join(ranks[rank], rank, 4, port);
+    await all(ranks.slice(1), 'joining');
+    await new Promise((resolve) => setTimeout(resolve, 2_000)); // the time itself is what is tested
+    join(ranks[0], 0, 4, port);
+    const formed = await all(ranks, 'formed');
+    const zero = formed[0] as RankEvent;
+    const after = formed.map((e) => e['doneAt'] - (zero['doneAt'] - zero['ms']));
+    console.log(`2 s early: ms from rank 0's start to the last rank ready: ${Math.max(...after).toFixed(1)}`);
+    // 50 ms is the longest pause between two attempts; the rest is for a machine that has other things to do.
+    expect(Math.max(...after)).toBeLessThan(400);
+    await vote(ranks);
+  });
+
+  it('sets groups up quickly among running processes', async () => {
+    const ranks = await processes(8);
+    for (const size of [2, 4, 8]) {
+      const members = ranks.slice(0, size);
+      const times: number[] = [];
+      for (const [round, port] of (await freePorts(30)).entries()) {
+        const at = Date.now() + 15;
+        for (const [rank, process] of members.entries()) join(process, rank, size, port, { id: round, at });
+        const formed = await all(members, 'formed');
+        times.push(Math.max(...formed.map((e) => e['doneAt'])) - at);
+        for (const process of members) process.send({ do: 'close', id: round });
+        await all(members, 'closed');
+      }
+      const [least, most] = [Math.min(...times), Math.max(...times)];
+      console.log(
+        `set-up N=${size}: ms min/median/max ${least.toFixed(1)} / ${median(times).toFixed(1)} / ${most.toFixed(1)}`,
+      );
+      expect(median(times)).toBeLessThan(500);
+    }
+  });
+});
+
+describe('it ends for all', () => {
+  it('a rank killed at any moment while the group forms is named by all others; nobody hangs', async () => {
+    const seed = Number(process.env['NC_SEED'] ?? Date.now() % 100_000);
+    console.log(`seed ${seed}`);
+    let state = seed;
+    const random = () => {
+      state = (state * 1103515245 + 12345) % 2147483648;
+      return state / 2147483648;
+    };
+    const counts: Record<string, number> = {};
+    const delays: number[] = [];
+    const limit = 800;
+    const rounds = 16;
+    const survivors = await processes(3);
+    const victims = await processes(rounds);
+    const warmUp = await freePorts(rounds);
+    for (const [i, victim] of victims.entries()) join(victim, 0, 1, warmUp[i] as number, { id: 'alone' });
+    await all(victims, 'formed');
+    for (const [round, port] of (await freePorts(rounds)).entries()) {
+      const victim = victims[round] as RankProcess;
+      const victimRank = Math.floor(random() * 4);
+      const ranks = survivors.toSpliced(victimRank, 0, victim);
+      const at = Date.now() + 20;
+      for (const [rank, process] of ranks.entries()) {
+        join(process, rank, 4, port, { id: round, at, initTimeoutMs: limit });
+      }
+      const moment = at + 1 + random() * 7;
+      while (Date.now() < moment) await new Promise((resolve) => setImmediate(resolve));
+      victim.kill();
+      const killed = Date.now();
+      const ended = await Promise.all(
+        survivors.map((process) =>
+          process.next(['failed', 'formed'], limit + 3_000, (e) => e['id'] === round),
+        ),
+      );
+      const kind = (e: RankEvent) => (e.event === 'formed' ? 'formed' : e['error'].code);
+      for (const [i, e] of ended.entries()) {
+        counts[kind(e)] = (counts[kind(e)] ?? 0) + 1;
+        const context = `round ${round}, rank ${victimRank} killed: ${JSON.stringify(e)}`;
+        if (e.event === 'formed') {
+          // It died after the verdict: then the group's links say it.
+          survivors[i]?.send({ do: 'vote', id: round, value: false });
+          const { error } = await (survivors[i] as RankProcess).next('voteFailed', 3_000);
+          expect(error, context).toMatchObject({ code: 'RANK_LOST', peer: victimRank });
+        } else if (kind(e) === 'TIMEOUT') {
+          // It died before it came.
+          expect(e['error'].missing, context).toEqual([victimRank]);
+        } else if (kind(e) === 'RENDEZVOUS_FAILED') {
+          // Rank 0 died before anybody could find it.
+          expect(victimRank, context).toBe(0);
+        } else {
+          expect(e['error'], context).toMatchObject({ code: 'RANK_LOST', peer: victimRank });
+          delays.push(e['doneAt'] - killed);
+        }
+      }
+    }
+    const worst =
+      delays.length > 0 ? `${median(delays).toFixed(1)} / ${Math.max(...delays).toFixed(1)}` : '-';
+    console.log(
+      `killed while forming: ${JSON.stringify(counts)}, ms from the kill to the error, median/max ${worst}`,
+    );
+  });
+
+  it('a registered rank that dies is named at once, also to who comes just after', async () => {
+    const ranks = await processes(4);
+    const [zero, one, two, three] = ranks as [RankProcess, RankProcess, RankProcess, RankProcess];
+    const port = await freePort();
+    join(zero, 0, 4, port);
+    join(one, 1, 4, port);
+    join(two, 2, 4, port);
+    await registered(port, [0, 1, 2]);
+    two.kill();
+    const killed = Date.now();
+    // Rank 3 comes while rank 0 still tells.
+    join(three, 3, 4, port, { initTimeoutMs: 5_000 });
+    for (const [rank, process] of [
+      [0, zero],
+      [1, one],
+      [3, three],
+    ] as const) {
+      const { error, doneAt } = await process.next('failed', 4_000);
+      expect(error).toMatchObject({ name: 'RankLostError', rank, peer: 2, peerPid: two.pid });
+      expect(error.message).toMatch(/rank 2 \(pid \d+ on .*\) left while the group was forming/);
+      expect(doneAt - killed).toBeLessThan(1_000);
+    }
+  });
+
+  it('rank 0 that dies is named by the others at once', async () => {
+    const ranks = await processes(3);
+    const [zero, one, two] = ranks as [RankProcess, RankProcess, RankProcess];
+    const port = await freePort();
+    join(zero, 0, 4, port);
+    join(one, 1, 4, port);
+    join(two, 2, 4, port);
+    await registered(port, [0, 1, 2]);
+    zero.kill();
+    const killed = Date.now();
+    for (const { error, doneAt } of await all([one, two], 'failed', 5_000)) {
+      expect(error).toMatchObject({ name: 'RankLostError', code: 'RANK_LOST', peer: 0 });
+      expect(error.peerPid).toBe(zero.pid);
+      expect(doneAt - killed).toBeLessThan(1_000);
+    }
+  });
+
+  it('a missing rank: TimeoutError with `missing` on all, at the shortest deadline', async () => {
+    const ranks = await processes(3);
+    const port = await freePort();
+    for (const [i, rank] of [0, 1, 3].entries()) {
+      join(ranks[i], rank, 4, port, { initTimeoutMs: rank === 1 ? 400 : 20_000 });
+    }
+    for (const { error, ms } of await all(ranks, 'failed', 5_000)) {
+      expect(error).toMatchObject({ name: 'TimeoutError', code: 'TIMEOUT', missing: [2], peer: 2 });
+      expect(error.message).toMatch(/3 of 4 ranks came, missing: rank 2/);
+      expect(ms).toBeLessThan(3_000);
+    }
+  });
+
+  it('a rank that is stopped while the group forms is the missing one', async () => {
+    const ranks = await processes(4);
+    const port = await freePort();
+    const shorter = { initTimeoutMs: 600 };
+    for (const rank of [0, 1, 2]) join(ranks[rank], rank, 4, port, rank === 2 ? {} : shorter);
+    await registered(port, [0, 1, 2]);
+    ranks[2]?.kill('SIGSTOP');
+    join(ranks[3], 3, 4, port, shorter);
+    for (const { error } of await all(ranks.toSpliced(2, 1), 'failed', 5_000)) {
+      expect(error, error.message).toMatchObject({ code: 'TIMEOUT', missing: [2] });
+    }
+  });
+
+  it('a missing rank with the same deadline everywhere', async () => {
+    const ranks = await processes(3);
+    for (const port of await freePorts(4)) {
+      const at = Date.now() + 20;
+      for (const [i, rank] of [0, 1, 3].entries()) join(ranks[i], rank, 4, port, { at, initTimeoutMs: 300 });
+      for (const { error } of await all(ranks, 'failed', 5_000)) {
+        expect(error, error.message).toMatchObject({ code: 'TIMEOUT', missing: [2] });
+      }
+    }
+  });
+
+  for (const who of [0, 1]) {
+    it(`rank ${who}'s AbortSignal ends joining at once, and tells the others`, async () => {
+      const ranks = await processes(3);
+      const port = await freePort();
+      for (const [rank, process] of ranks.entries()) join(process, rank, 4, port);
+      await registered(port, [0, 1, 2]);
+      const began = Date.now();
+      ranks[who]?.send({ do: 'abort', id: 'g', reason: 'changed my mind' });
+      const failed = await all(ranks, 'failed', 5_000);
+      for (const [rank, { error, doneAt }] of failed.entries()) {
+        expect(error).toMatchObject({ code: 'ABORTED', rank, peer: who });
+        expect(error.consequence ?? false).toBe(rank !== who);
+        expect(error.message).toBe(`aborted by rank ${who}: changed my mind`);
+        expect(doneAt - began).toBeLessThan(rank === who ? 250 : 500);
+      }
+    });
+  }
+
+  it('an AbortSignal ends the search for rank 0 at once', async () => {
+    const [one] = (await processes(1)) as [RankProcess];
+    const port = await freePort();
+    // A silent listener: the attempt itself has to be interrupted.
+    const silent = createServer(() => {}).listen(port, '127.0.0.1');
+    onTestFinished(() => void silent.close());
+    const met = new Promise<void>((resolve) => {
+      silent.once('connection', (socket) => {
+        onTestFinished(() => void socket.destroy());
+        resolve();
+      });
+    });
+    join(one, 1, 2, port);
+    await met;
+    const began = Date.now();
+    one.send({ do: 'abort', id: 'g', reason: 'enough' });
+    const { error, doneAt } = await one.next('failed');
+    expect(error).toMatchObject({ code: 'ABORTED', rank: 1, peer: 1 });
+    expect(doneAt - began).toBeLessThan(250);
+  });
+
+  it('says after 5 s whom it waits for', async () => {
+    const ranks = await processes(2);
+    const port = await freePort();
+    join(ranks[0], 0, 3, port);
+    join(ranks[1], 1, 3, port);
+    const said = await all(ranks, 'waiting', 9_000);
+    for (const [rank, { message }] of said.entries()) {
+      expect(message).toMatchObject({ groupName: 'g', rank, size: 3, op: 'join', seq: 0, missing: [2] });
+      expect(message.waitedMs).toBeGreaterThanOrEqual(4_990);
+      expect(message.waitedMs).toBeLessThan(7_000);
+    }
+  });
+
+  it('the same ranks form again on the same port after a failure, and after closing', async () => {
+    const ranks = await processes(3);
+    const port = await freePort();
+    for (let round = 0; round < 6; round += 1) {
+      // Without a pause: who fails first tries again while the others still fail.
+      const ended = ranks.map(async (process, rank) => {
+        join(process, rank, 3, port, { id: `${round}a`, settings: { round: rank === 1 ? 'odd' : 'even' } });
+        const { error } = await process.next('failed');
+        expect(error.code).toBe('GROUP_MISMATCH');
+        join(process, rank, 3, port, { id: `${round}b` });
+        await process.next('formed');
+        process.send({ do: 'sum', id: `${round}b` });
+        expect((await process.next('summed'))['sum']).toBe(3);
+        process.send({ do: 'close', id: `${round}b` });
+        await process.next('closed');
+      });
+      await Promise.all(ended);
+    }
+  });
+
+  it('a rank that forms and closes at once does not keep the others from forming', async () => {
+    const ranks = await processes(4);
+    for (const [round, port] of (await freePorts(8)).entries()) {
+      const at = Date.now() + 20;
+      const options = { id: round, at };
+      await Promise.all(
+        ranks.map(async (process, rank) => {
+          join(process, rank, 4, port, options);
+          await process.next('formed');
+          process.send({ do: 'close', id: round });
+          await process.next('closed');
+        }),
+      );
+    }
+  });
+});

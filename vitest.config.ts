@@ -1,0 +1,52 @@
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vitest/config';
+
+const alias = { 'node-collectives': fileURLToPath(new URL('./src/index.ts', import.meta.url)) };
+
+/** Shared by all kinds of tests; forks because native threads and exit behaviour need real processes. */
+const base = { pool: 'forks', restoreMocks: true, unstubEnvs: true } as const;
+
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        resolve: { alias },
+        test: {
+          ...base,
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts', 'test/conformance/**/*.test.ts'],
+          testTimeout: 20_000,
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        // Several processes each, and time limits: one file at a time, so that they do not disturb each other.
+        resolve: { alias },
+        test: {
+          ...base,
+          name: 'integration',
+          include: ['test/integration/**/*.test.ts', 'test/hosts/**/*.test.ts', 'test/gpu/**/*.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
+          fileParallelism: false,
+          maxWorkers: 1,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        // Builds a prebuild and installs the packed tarball: minutes, see docs/building.md.
+        test: {
+          ...base,
+          name: 'package',
+          include: ['test/package/**/*.test.ts'],
+          testTimeout: 300_000,
+          hookTimeout: 600_000,
+          fileParallelism: false,
+          maxWorkers: 1,
+          sequence: { groupOrder: 2 },
+        },
+      },
+    ],
+  },
+});
