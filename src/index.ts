@@ -58,11 +58,11 @@ export {
 } from './group/process-group.ts';
 export { type DpEnvironment, dpConfigFromEnv } from './launch/dp-environment.ts';
 export {
-  listenFdFromEnvironment,
   type RankInfo,
   type RankSource,
   rankFromEnvironment,
 } from './launch/environment.ts';
+export { listenFdFromEnvironment } from './net/listen-fd.ts';
 export {
   type StoreCallOptions,
   type StoreConnectOptions,

@@ -7,7 +7,7 @@ import {
   ParallelSettings,
 } from '../config/parallel-settings.ts';
 import { isPlainObject } from '../config/python.ts';
-import { listenFdFromEnvironment, listenFdVariable } from '../launch/environment.ts';
+import { listenFdFromEnvironment, listenFdVariable } from '../net/listen-fd.ts';
 import { refuse } from './arrays.ts';
 import {
   type BackendChoice,

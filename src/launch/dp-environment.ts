@@ -1,7 +1,7 @@
 /** The data-parallel settings that a launcher leaves in the environment. */
 import { InvalidArgumentError } from '../errors.ts';
 import type { DpGroupConfig } from '../group/dp.ts';
-import { listenFdFromEnvironment } from './environment.ts';
+import { listenFdFromEnvironment } from '../net/listen-fd.ts';
 
 /** The configuration that the environment describes; see dpConfigFromEnv(). */
 export class DpEnvironment implements DpGroupConfig {

@@ -3,8 +3,8 @@
  * program reads its rank and world size back, from ours or from a cluster's launcher.
  */
 
-import { fstatSync, readFileSync } from 'node:fs';
 import { InvalidArgumentError } from '../errors.ts';
+import { listenFdVariable } from '../net/listen-fd.ts';
 
 /** An environment, as in `process.env`. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -121,8 +121,6 @@ export function rankFromEnvironment(
 
 /** Name of the variable that holds the launcher's random job id. */
 export const jobIdVariable = 'NODE_COLLECTIVES_JOB_ID';
-/** Name of the variable that holds the descriptor of the listening socket, in rank 0's environment only. */
-export const listenFdVariable = 'NODE_COLLECTIVES_LISTEN_FD';
 
 /** What the launcher tells one rank. */
 export interface RankPlace {
@@ -165,50 +163,4 @@ export function rankEnvironment(base: Environment, place: RankPlace): Record<str
   });
   if (place.listenFd !== undefined) env[listenFdVariable] = String(place.listenFd);
   return env;
-}
-
-/**
- * The listening descriptor that the launcher handed to this process (rank 0), for the option `listenFd` of the
- * group; undefined where there is none. It is checked to be a listening TCP socket of this process, because a
- * grandchild inherits the variable but may have some other file under that number.
- *
- * @throws InvalidArgumentError the variable is no descriptor number, or that descriptor does not listen.
- */
-export function listenFdFromEnvironment(env: Environment = process.env): number | undefined {
-  if (!isSet(env, listenFdVariable)) return undefined;
-  const fd = count(env, listenFdVariable);
-  const inode = socketInode(fd);
-  if (inode === undefined || !isListening(inode)) {
-    throw new InvalidArgumentError(
-      `${listenFdVariable}=${fd}, but descriptor ${fd} is ${inode === undefined ? 'no socket' : 'not listening'} ` +
-        'in this process. Was the program started through something that closes descriptors? ' +
-        'Unset the variable, or launch with --no-listen-fd',
-    );
-  }
-  return fd;
-}
-
-function socketInode(fd: number): number | undefined {
-  try {
-    const stat = fstatSync(fd);
-    return stat.isSocket() ? stat.ino : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function isListening(inode: number): boolean {
-  for (const table of ['/proc/self/net/tcp', '/proc/self/net/tcp6']) {
-    let text: string;
-    try {
-      text = readFileSync(table, 'latin1');
-    } catch {
-      continue; // no IPv6, or no /proc
-    }
-    for (const line of text.split('\n')) {
-      const fields = line.trim().split(/\s+/);
-      if (fields[3] === '0A' && fields[9] === String(inode)) return true;
-    }
-  }
-  return false;
 }

@@ -2,11 +2,8 @@ import { closeSync, openSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
-import {
-  listenFdFromEnvironment,
-  rankEnvironment,
-  rankFromEnvironment,
-} from '../../src/launch/environment.ts';
+import { rankEnvironment, rankFromEnvironment } from '../../src/launch/environment.ts';
+import { listenFdFromEnvironment } from '../../src/net/listen-fd.ts';
 
 describe('rankFromEnvironment', () => {
   it.each([
