@@ -1,45 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { type Joining, join, processes, vote } from '../helpers/meeting.ts';
 import { registered } from '../helpers/rank-keys.ts';
-import { all, type RankEvent, type RankProcess, startRank, startRanks } from '../helpers/ranks.ts';
+import { all, type RankEvent, type RankProcess, startRank } from '../helpers/ranks.ts';
 import { freePort } from '../helpers/sockets.ts';
 
 const fixture = 'rendezvous/rank.mjs';
 
 const own = { NODE_COLLECTIVES_JOB_ID: 'job' };
-
-async function processes(count: number): Promise<RankProcess[]> {
-  const ranks = startRanks(fixture, count, () => ({ env: own }));
-  await all(ranks, 'ready');
-  return ranks;
-}
-
-function join(
-  process: RankProcess | undefined,
-  rank: number,
-  worldSize: number,
-  masterPort: number | number[],
-  more = {},
-) {
-  process?.send({
-    do: 'join',
-    id: 'g',
-    rank,
-    options: {
-      masterAddr: '127.0.0.1',
-      masterPort,
-      rank,
-      worldSize,
-      groupName: 'g',
-      initTimeoutMs: 20_000,
-      ...more,
-    },
-  });
-}
-
-async function votesOn(ranks: RankProcess[]): Promise<void> {
-  for (const [rank, process] of ranks.entries()) process.send({ do: 'vote', id: 'g', value: rank === 1 });
-  for (const { any } of await all(ranks, 'voted')) expect(any).toBe(true);
-}
 
 const refusal = async (zero: RankProcess | undefined) =>
   (await (zero as RankProcess).next('refused'))['message'];
@@ -49,7 +16,7 @@ interface Claim {
   what: string;
   rank: number;
   size?: number;
-  options?: object;
+  options?: Joining;
   jobId?: string;
   /** Ends at once, or at its own deadline because the right group may still come. */
   atOnce: boolean;
@@ -124,7 +91,7 @@ describe('a claimant is refused on both sides, and the group forms or stands all
   for (const claim of claims) {
     it(claim.what, async () => {
       const port = await freePort();
-      const ranks = await processes(3);
+      const ranks = await processes(3, own);
       const [zero, one, two] = ranks;
       // While it forms: rank 1 comes last.
       join(zero, 0, 3, port);
@@ -133,16 +100,16 @@ describe('a claimant is refused on both sides, and the group forms or stands all
       await refused(claim, port, zero, two);
       join(one, 1, 3, port);
       await all(ranks, 'formed');
-      await votesOn(ranks);
+      await vote(ranks);
       // After it stands.
       await refused(claim, port, zero, two);
-      await votesOn(ranks);
+      await vote(ranks);
     });
   }
 
   it('with several candidates the claimant of a taken rank says so at its deadline', async () => {
     const ports = [await freePort(), await freePort()];
-    const ranks = await processes(2);
+    const ranks = await processes(2, own);
     for (const [rank, process] of ranks.entries()) join(process, rank, 2, ports);
     await all(ranks, 'formed');
     const claimant = startRank(fixture, { name: 'claimant', env: own });
@@ -152,12 +119,12 @@ describe('a claimant is refused on both sides, and the group forms or stands all
     expect(error.message).toMatch(/the group is complete and rank 1 is in it/);
     expect(error.message).toMatch(new RegExp(`:${ports[1]}: Connection refused \\(ECONNREFUSED\\)`));
     expect((await refusal(ranks[0])).claimant).toMatchObject({ rank: 1, pid: claimant.pid });
-    await votesOn(ranks);
+    await vote(ranks);
   });
 
   it('a second rank 0 cannot listen', async () => {
     const port = await freePort();
-    const ranks = await processes(2);
+    const ranks = await processes(2, own);
     for (const [rank, process] of ranks.entries()) join(process, rank, 2, port);
     await all(ranks, 'formed');
     const claimant = startRank(fixture, { name: 'claimant', env: own });
@@ -165,12 +132,12 @@ describe('a claimant is refused on both sides, and the group forms or stands all
     const { error, ms } = await claimant.next('failed');
     expect(error).toMatchObject({ code: 'EADDRINUSE', rank: 0, errno: 'EADDRINUSE' });
     expect(ms).toBeLessThan(1_000);
-    await votesOn(ranks);
+    await vote(ranks);
   });
 
   it('two processes that claim one rank at the same time: one gets it', async () => {
     const port = await freePort();
-    const ranks = await processes(4);
+    const ranks = await processes(4, own);
     const [zero, one, first, second] = ranks as [RankProcess, RankProcess, RankProcess, RankProcess];
     join(zero, 0, 3, port);
     join(one, 1, 3, port);
@@ -180,14 +147,14 @@ describe('a claimant is refused on both sides, and the group forms or stands all
     expect(loser[1]['error']).toMatchObject({ code: 'RANK_TAKEN', peer: 2 });
     const stand = [zero, one, loser[0] === first ? second : first];
     await all(stand, 'formed');
-    await votesOn(stand);
+    await vote(stand);
   });
 });
 
 describe('settings', () => {
   it('that differ are named on every rank: field, values, rank', async () => {
     const port = await freePort();
-    const ranks = await processes(4);
+    const ranks = await processes(4, own);
     for (const [rank, process] of ranks.entries()) {
       const settings = { model: 'm', blockSize: rank === 2 ? '32' : '16', seed: '1' };
       join(process, rank, 4, port, { settings });
@@ -202,7 +169,7 @@ describe('settings', () => {
   });
 
   it('that one rank lacks, or has in addition, are named', async () => {
-    const ranks = await processes(3);
+    const ranks = await processes(3, own);
     for (const odd of [{}, { model: 'm', extra: 'x' }]) {
       const port = await freePort();
       for (const [rank, process] of ranks.entries()) {

@@ -1,55 +1,12 @@
 import { spawnSync } from 'node:child_process';
 import { type AddressInfo, createServer } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { join, processes, vote } from '../helpers/meeting.ts';
 import { registered } from '../helpers/rank-keys.ts';
 import { all, type RankProcess, startRank, startRanks } from '../helpers/ranks.ts';
 import { freePort, freePorts, listen, listeners } from '../helpers/sockets.ts';
 
 const fixture = 'rendezvous/rank.mjs';
-
-async function processes(count: number): Promise<RankProcess[]> {
-  const ranks = startRanks(fixture, count);
-  await all(ranks, 'ready');
-  return ranks;
-}
-
-interface Joining {
-  id?: string | number;
-  useStore?: boolean;
-  [option: string]: unknown;
-}
-function join(
-  process: RankProcess | undefined,
-  rank: number,
-  worldSize: number,
-  masterPort: number,
-  more: Joining = {},
-) {
-  const { id = 'g', useStore, ...options } = more;
-  process?.send({
-    do: 'join',
-    id,
-    useStore,
-    rank,
-    options: {
-      masterAddr: '127.0.0.1',
-      masterPort,
-      rank,
-      worldSize,
-      groupName: 'g',
-      initTimeoutMs: 20_000,
-      ...options,
-    },
-  });
-}
-
-async function vote(ranks: RankProcess[], id: string | number = 'g'): Promise<void> {
-  for (const [rank, process] of ranks.entries())
-    process.send({ do: 'vote', id, value: rank === ranks.length - 1 });
-  for (const { any } of await Promise.all(ranks.map((r) => r.next('voted', 20_000, (e) => e['id'] === id)))) {
-    expect(any).toBe(true);
-  }
-}
 
 describe('addresses', () => {
   it('listens on 127.0.0.1 and nothing else', async () => {

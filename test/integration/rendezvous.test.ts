@@ -1,54 +1,9 @@
 import { createServer } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { join, processes, vote } from '../helpers/meeting.ts';
 import { registered } from '../helpers/rank-keys.ts';
-import { all, type RankEvent, type RankProcess, startRanks } from '../helpers/ranks.ts';
+import { all, type RankEvent, type RankProcess } from '../helpers/ranks.ts';
 import { freePort, freePorts } from '../helpers/sockets.ts';
-
-const fixture = 'rendezvous/rank.mjs';
-
-async function processes(count: number): Promise<RankProcess[]> {
-  const ranks = startRanks(fixture, count);
-  await all(ranks, 'ready');
-  return ranks;
-}
-
-interface Joining {
-  id?: string | number;
-  at?: number;
-  [option: string]: unknown;
-}
-function join(
-  process: RankProcess | undefined,
-  rank: number,
-  worldSize: number,
-  masterPort: number,
-  more: Joining = {},
-) {
-  const { id = 'g', at, ...options } = more;
-  process?.send({
-    do: 'join',
-    id,
-    at,
-    rank,
-    options: {
-      masterAddr: '127.0.0.1',
-      masterPort,
-      rank,
-      worldSize,
-      groupName: 'g',
-      initTimeoutMs: 20_000,
-      ...options,
-    },
-  });
-}
-
-async function vote(ranks: RankProcess[], id: string | number = 'g'): Promise<void> {
-  for (const [rank, process] of ranks.entries())
-    process.send({ do: 'vote', id, value: rank === ranks.length - 1 });
-  for (const { any } of await Promise.all(ranks.map((r) => r.next('voted', 20_000, (e) => e['id'] === id)))) {
-    expect(any).toBe(true);
-  }
-}
 
 const median = (values: number[]) => [...values].sort((a, b) => a - b)[values.length >> 1] as number;
 

@@ -13,21 +13,12 @@
 
 #include "core/error.h"
 #include "core/float16.h"
+#include "numbers.h"
 
 using namespace nc;
+using namespace nc::test;
 
 namespace {
-
-__extension__ using Wide = __int128;
-
-template <typename T>
-Wide widen(T value) {
-  return value;  // NOLINT(bugprone-signed-char-misuse): an int8 is a number here
-}
-
-bool sameBytes(const void* a, const void* b, size_t bytes) {
-  return bytes == 0 || std::memcmp(a, b, bytes) == 0;
-}
 
 // Straightforward, in double, sharing nothing with the code under test.
 struct Format {

@@ -3,18 +3,9 @@ import type { HostFacts } from '../../src/config/host.ts';
 import { AddressInUseError, NetworkError } from '../../src/errors.ts';
 import { addressInUseWarning, attemptOnNextPorts } from '../../src/group/dp.ts';
 import { ParallelConfig } from '../../src/group/parallel-config.ts';
+import { cudaHost } from '../helpers/host-facts.ts';
 
-const host: HostFacts = {
-  platform: 'cuda',
-  deviceCount: 8,
-  distBackend: 'nccl',
-  customAllReduce: true,
-  rayAvailable: false,
-  rayRunning: false,
-  inPlacementGroup: false,
-  batchInvariant: false,
-  openPorts: () => [1, 2, 3, 4, 5],
-};
+const host: HostFacts = { ...cudaHost, openPorts: () => [1, 2, 3, 4, 5] };
 const counter = () => {
   let next = 100;
   return { getNextDpInitPort: () => next++ };

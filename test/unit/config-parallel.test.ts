@@ -2,23 +2,12 @@ import { describe, expect, expectTypeOf, test, vi } from 'vitest';
 import { EPLBConfig } from '../../src/config/eplb-config.ts';
 import { ConfigValidationError, MissingVariableError, ZeroDivisionError } from '../../src/config/errors.ts';
 import { Executor } from '../../src/config/executor.ts';
-import type { HostFacts } from '../../src/config/host.ts';
 import { toSnake } from '../../src/config/names.ts';
 import { parallelSchema } from '../../src/config/parallel-schema.ts';
 import type { ConfigContext, ParallelConfigInput } from '../../src/config/parallel-settings.ts';
 import { ParallelConfig } from '../../src/group/parallel-config.ts';
+import { cudaHost as cuda } from '../helpers/host-facts.ts';
 
-const cuda: HostFacts = {
-  platform: 'cuda',
-  deviceCount: 8,
-  distBackend: 'nccl',
-  customAllReduce: true,
-  rayAvailable: false,
-  rayRunning: false,
-  inPlacementGroup: false,
-  batchInvariant: false,
-  openPorts: () => [41001, 41002, 41003, 41004, 41005],
-};
 const at = (context: ConfigContext = {}): ConfigContext => ({
   env: {},
   host: cuda,

@@ -1,0 +1,49 @@
+/** Rank processes of fixtures/rendezvous/rank.mjs that meet on 127.0.0.1. */
+import { expect } from 'vitest';
+import { all, type RankProcess, startRanks } from './ranks.ts';
+
+/** `count` processes that are ready for commands. */
+export async function processes(count: number, env: NodeJS.ProcessEnv = {}): Promise<RankProcess[]> {
+  const ranks = startRanks('rendezvous/rank.mjs', count, () => ({ env }));
+  await all(ranks, 'ready');
+  return ranks;
+}
+
+export interface Joining {
+  /** The process's name for the group. */
+  id?: string | number;
+  /** When to begin, as Date.now(). */
+  at?: number;
+  /** With the coordination store that the process has connected. */
+  useStore?: boolean;
+  [option: string]: unknown;
+}
+
+/** Has one process join as that rank; `more` are further options of ProcessGroup.create(). */
+export function join(
+  process: RankProcess | undefined,
+  rank: number,
+  worldSize: number,
+  masterPort: number | number[],
+  more: Joining = {},
+): void {
+  const { id = 'g', at, useStore, ...options } = more;
+  const meeting = {
+    masterAddr: '127.0.0.1',
+    masterPort,
+    rank,
+    worldSize,
+    groupName: 'g',
+    initTimeoutMs: 20_000,
+  };
+  process?.send({ do: 'join', id, at, useStore, rank, options: { ...meeting, ...options } });
+}
+
+/** The group works: the last rank alone votes yes, and all hear it. */
+export async function vote(ranks: RankProcess[], id: string | number = 'g'): Promise<void> {
+  for (const [rank, process] of ranks.entries())
+    process.send({ do: 'vote', id, value: rank === ranks.length - 1 });
+  for (const { any } of await Promise.all(ranks.map((r) => r.next('voted', 20_000, (e) => e['id'] === id)))) {
+    expect(any).toBe(true);
+  }
+}
