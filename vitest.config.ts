@@ -21,7 +21,8 @@ export default defineConfig({
         },
       },
       {
-        // Several processes each, and time limits: one file at a time, so that they do not disturb each other.
+        // Several processes each, and time limits: one file at a time, so that they do not disturb each
+        // other.
         resolve: { alias },
         test: {
           ...base,

@@ -59,7 +59,10 @@ function report(name: string, work: () => unknown, runs: number): void {
   );
 }
 
-/** Milliseconds in a new process each, by the process's own clock; and of the processor, which load does not blur. */
+/**
+ * Milliseconds in a new process each, by the process's own clock; and of the processor, which load does not
+ * blur.
+ */
 function importTimes(): void {
   const entry = [
     new URL('../../../dist/index.js', import.meta.url),

@@ -1,6 +1,6 @@
 /**
- * A vote from JavaScript, awaited, beside Gloo's own ring over its own TCP transport in C++, in the same run: rounds
- * take turns, so that whatever else the machine does meets both.
+ * A vote from JavaScript, awaited, beside Gloo's own ring over its own TCP transport in C++, in the same run:
+ * rounds take turns, so that whatever else the machine does meets both.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,6 +1,7 @@
-// `npm run check:gloo13`: compiles the native library against the Gloo of another Debian release (trixie, Debian 13).
-// Its packages are fetched with apt into a private root below build/ and unpacked there; the system stays as it is.
-// Only the static library is made: linking the addon would need that release's glibc as well.
+// `npm run check:gloo13`: compiles the native library against the Gloo of another Debian release (trixie,
+// Debian 13). Its packages are fetched with apt into a private root below build/ and unpacked there; the
+// system stays as it is. Only the static library is made: linking the addon would need that release's glibc
+// as well.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';

@@ -1,5 +1,5 @@
-// `npm run conformance -- FILE...`: runs case files of the origin's form (docs/configuration.md) against this package.
-// The last line is `N passed, M failed`; the exit code is 1 where one failed.
+// `npm run conformance -- FILE...`: runs case files of the origin's form (docs/configuration.md) against this
+// package. The last line is `N passed, M failed`; the exit code is 1 where one failed.
 import { die } from './lib.mjs';
 import { runTypeScript } from './run-ts.mjs';
 import { setup } from './setup.mjs';

@@ -1,6 +1,6 @@
-// Writes what is told about the fields of a configuration from the one place that knows it, the schema: the tables
-// of docs/configuration.md, and src/config/*-fields.ts, the types of the fields with comments (those of an inferred type
-// are lost in its declaration file). `--check` only compares.
+// Writes what is told about the fields of a configuration from the one place that knows it, the schema: the
+// tables of docs/configuration.md, and src/config/*-fields.ts, the types of the fields with comments (those
+// of an inferred type are lost in its declaration file). `--check` only compares.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';

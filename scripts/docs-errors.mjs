@@ -1,5 +1,5 @@
-// Writes docs/errors.md, the table of all error classes and codes, from src/errors.ts and src/config/errors.ts; with --check it only says
-// whether the file is up to date.
+// Writes docs/errors.md, the table of all error classes and codes, from src/errors.ts and
+// src/config/errors.ts; with --check it only says whether the file is up to date.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

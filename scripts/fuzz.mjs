@@ -1,5 +1,6 @@
-// Runs one fuzzer for a while: `npm run fuzz -- frame_reader --seconds 60`; without a name it lists them, `all` runs
-// each. Seeds come from test/native/corpus/NAME, what the fuzzer finds worth keeping goes to build/fuzz/corpus/NAME.
+// Runs one fuzzer for a while: `npm run fuzz -- frame_reader --seconds 60`; without a name it lists them,
+// `all` runs each. Seeds come from test/native/corpus/NAME, what the fuzzer finds worth keeping goes to
+// build/fuzz/corpus/NAME.
 import { existsSync, mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { parseArgs } from 'node:util';

@@ -1,5 +1,5 @@
-// Our store against PyTorch's, with the real thing: `npm run test:interop -- --python PATH` (default python3). PATH
-// may be a wrapper, e.g. `#!/bin/sh` and `exec chroot /some/root python3 "$@"`.
+// Our store against PyTorch's, with the real thing: `npm run test:interop -- --python PATH` (default
+// python3). PATH may be a wrapper, e.g. `#!/bin/sh` and `exec chroot /some/root python3 "$@"`.
 import { existsSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';

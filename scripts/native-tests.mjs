@@ -1,5 +1,5 @@
-// Builds and runs the native unit tests: `--sanitize address,undefined` or `--sanitize thread` in a folder of its
-// own, other arguments go to every test program (doctest's, e.g. `-tc='*reader*'`).
+// Builds and runs the native unit tests: `--sanitize address,undefined` or `--sanitize thread` in a folder of
+// its own, other arguments go to every test program (doctest's, e.g. `-tc='*reader*'`).
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';

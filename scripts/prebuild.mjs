@@ -1,5 +1,6 @@
-// `npm run prebuild`: builds the addon the way it is published, prebuilds/<platform>-<arch>/, together with the very
-// libgloo it was built with and what that needs. docs/building.md says what is carried, what is not, and why.
+// `npm run prebuild`: builds the addon the way it is published, prebuilds/<platform>-<arch>/, together with
+// the very libgloo it was built with and what that needs. docs/building.md says what is carried, what is not,
+// and why.
 
 import { spawnSync } from 'node:child_process';
 import {
@@ -25,8 +26,8 @@ const outDir = join(root, 'prebuilds', target);
 const licenses = join(outDir, 'licenses');
 
 /**
- * Not carried: glibc's own libraries, which belong to the system's loader, and the C++ runtime, which Node itself
- * needs: it is loaded before any addon is, so a copy of ours would never be looked at.
+ * Not carried: glibc's own libraries, which belong to the system's loader, and the C++ runtime, which Node
+ * itself needs: it is loaded before any addon is, so a copy of ours would never be looked at.
  */
 const fromSystem = /^(ld-linux.*|linux-vdso|lib(c|m|dl|rt|pthread|resolv|util|anl|stdc\+\+|gcc_s))\.so/;
 
@@ -80,9 +81,9 @@ async function compile() {
 }
 
 /**
- * Copies the libraries beside the addon under names of their own. The names matter: Debian's libgloo keeps its soname
- * when its ABI changes, and NCCL opens libibverbs.so.1 by name; a second copy of either under the usual name would be
- * taken for the system's by whoever comes later in the same process.
+ * Copies the libraries beside the addon under names of their own. The names matter: Debian's libgloo keeps
+ * its soname when its ABI changes, and NCCL opens libibverbs.so.1 by name; a second copy of either under the
+ * usual name would be taken for the system's by whoever comes later in the same process.
  */
 function carry(addon) {
   const libraries = closure(addon);
@@ -110,7 +111,10 @@ function carry(addon) {
   );
 }
 
-/** Every library the addon needs, directly or not, that the system's own loader does not bring: soname -> file. */
+/**
+ * Every library the addon needs, directly or not, that the system's own loader does not bring: soname ->
+ * file.
+ */
 function closure(addon) {
   const libraries = new Map();
   for (const line of capture('ldd', [addon]).split('\n')) {
@@ -184,7 +188,10 @@ function verify(addon) {
   }
 }
 
-/** Loads the addon in a process of its own with every symbol bound at once, and looks where its libraries came from. */
+/**
+ * Loads the addon in a process of its own with every symbol bound at once, and looks where its libraries came
+ * from.
+ */
 function loadIn(addon) {
   const program = `
     require(${JSON.stringify(addon)});

@@ -1,5 +1,6 @@
-// Runs a TypeScript program of this repository: `node scripts/run-ts.mjs bench/main.ts ARGS`. Node 20 cannot run
-// TypeScript itself, so the set-up compiles all programs to build/ts (tsconfig.run.json) and this starts them there.
+// Runs a TypeScript program of this repository: `node scripts/run-ts.mjs bench/main.ts ARGS`. Node 20 cannot
+// run TypeScript itself, so the set-up compiles all programs to build/ts (tsconfig.run.json) and this starts
+// them there.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';

@@ -78,7 +78,10 @@ function npmPackages() {
   run('npm', ['ci', '--include=dev', '--no-audit', '--no-fund'], { stdio: ['ignore', 'inherit', 'inherit'] });
 }
 
-/** npm writes down what it installed; where that is what the lock file asks for, `npm ci` would change nothing. */
+/**
+ * npm writes down what it installed; where that is what the lock file asks for, `npm ci` would change
+ * nothing.
+ */
 function installedAsLocked() {
   const read = (file) => JSON.parse(readFileSync(join(root, file), 'utf8')).packages;
   let have;
@@ -155,8 +158,8 @@ function typescript() {
 }
 
 /**
- * Removes compiled files whose source is gone. The folder is not emptied before compiling: programs that were started
- * from it may still be running, in another terminal.
+ * Removes compiled files whose source is gone. The folder is not emptied before compiling: programs that were
+ * started from it may still be running, in another terminal.
  */
 function prune(output, source) {
   for (const file of filesBelow([output])) {

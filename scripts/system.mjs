@@ -59,8 +59,8 @@ const needs = {
 };
 
 /**
- * Sees to it that everything for the purposes (keys of `needs`) is there; installs it with apt where that can be
- * done without asking. Returns whether anything was installed.
+ * Sees to it that everything for the purposes (keys of `needs`) is there; installs it with apt where that can
+ * be done without asking. Returns whether anything was installed.
  */
 export function ensureSystem(purposes) {
   const missing = purposes.flatMap((purpose) => needs[purpose]).filter((need) => !need.there());

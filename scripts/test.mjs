@@ -1,5 +1,6 @@
-// `npm test`: set-up, then every check and every test, counted. The last line says `N passed, N failed` (and how many
-// were skipped); a check that runs no test cases of its own counts as one. `--only lint,unit` picks some.
+// `npm test`: set-up, then every check and every test, counted. The last line says `N passed, N failed` (and
+// how many were skipped); a check that runs no test cases of its own counts as one. `--only lint,unit` picks
+// some.
 import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';

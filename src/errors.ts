@@ -1,6 +1,6 @@
 /**
- * Every error class and code of this package. Native code reports `(code, message, facts)`; the class is chosen
- * here, by the code alone.
+ * Every error class and code of this package. Native code reports `(code, message, facts)`; the class is
+ * chosen here, by the code alone.
  */
 
 /** Facts that come with an error beside its message. Absent where they do not apply. */

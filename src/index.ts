@@ -8,6 +8,7 @@ export {
   ZeroDivisionError,
 } from './config/errors.ts';
 export { Executor, type ExecutorClass } from './config/executor.ts';
+export type { HashFactor } from './config/hash.ts';
 export { detectHost, type HostFacts } from './config/host.ts';
 export type {
   ConfigContext,
@@ -21,11 +22,34 @@ export {
   parseKnownParallelArgs,
   parseParallelArgs,
 } from './config/sources.ts';
-export * from './errors.ts';
+export {
+  AbortedError,
+  AddonLoadError,
+  AddressInUseError,
+  AddressUnavailableError,
+  BackendUnavailableError,
+  ClosedError,
+  CollectiveMismatchError,
+  CollectivesError,
+  type ErrorFacts,
+  errorClasses,
+  GroupMismatchError,
+  InternalError,
+  InvalidArgumentError,
+  NetworkError,
+  ProtocolError,
+  RankLostError,
+  RankTakenError,
+  RendezvousError,
+  ResourceError,
+  TimeoutError,
+} from './errors.ts';
 export type { CollectiveArray, DTypeName, ReduceOpName } from './group/arrays.ts';
 export {
   addressInUseWarning,
+  type BackendChoice,
   type DpGroupConfig,
+  type DpInitPorts,
   type DpState,
   type DpStateResult,
   hasUnfinishedDp,

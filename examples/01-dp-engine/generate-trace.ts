@@ -1,7 +1,8 @@
 /**
- * Writes trace.csv, the small trace of this example: `node scripts/run-ts.mjs examples/01-dp-engine/generate-trace.ts`.
- * Bursts of requests with quiet times between them, lengths spread over two orders of magnitude; the same file for the
- * same seed.
+ * Writes trace.csv, the small trace of this example:
+ * `node scripts/run-ts.mjs examples/01-dp-engine/generate-trace.ts`.
+ * Bursts of requests with quiet times between them, lengths spread over two orders of magnitude; the same file
+ * for the same seed.
  */
 
 /** A small generator of uniform numbers in [0, 1), known as mulberry32. */

@@ -1,4 +1,7 @@
-/** The example's command: checks the trace, starts the engines, shows their progress. See docs/example-dp-engine.md. */
+/**
+ * The example's command: checks the trace, starts the engines, shows their progress. See
+ * docs/example-dp-engine.md.
+ */
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

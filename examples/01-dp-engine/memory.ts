@@ -1,4 +1,6 @@
-/** How much memory this process could really still take: the host's, or less where a control group limits it. */
+/**
+ * How much memory this process could really still take: the host's, or less where a control group limits it.
+ */
 
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';

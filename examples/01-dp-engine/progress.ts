@@ -1,6 +1,6 @@
 /**
- * Progress of the engines: a line that people can read and the terminal view can parse, and that view: a bar for each
- * rank, redrawn in place, with all other output above it.
+ * Progress of the engines: a line that people can read and the terminal view can parse, and that view: a bar
+ * for each rank, redrawn in place, with all other output above it.
  */
 
 export interface Progress {

@@ -1,4 +1,6 @@
-/** The closing table, and the check that all engines ended alike. Pure text; the numbers come by allGather. */
+/**
+ * The closing table, and the check that all engines ended alike. Pure text; the numbers come by allGather.
+ */
 
 /** What each rank tells the others at the end, in the order in which it is sent. */
 export interface RankReport {

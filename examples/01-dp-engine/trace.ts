@@ -1,6 +1,6 @@
 /**
- * Reads a request trace: one request a line, in CSV: arrival time, prompt tokens, generated tokens. Every line that is
- * not understood is reported by its number; all others are used.
+ * Reads a request trace: one request a line, in CSV: arrival time, prompt tokens, generated tokens. Every
+ * line that is not understood is reported by its number; all others are used.
  */
 
 export interface Request {

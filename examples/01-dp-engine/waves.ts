@@ -1,6 +1,7 @@
 /**
- * The loop of one engine. Engines run in lockstep waves: from the first request that is due until a vote finds no
- * engine with work left. Simulated time moves on by a fixed amount with every step and jumps between waves.
+ * The loop of one engine. Engines run in lockstep waves: from the first request that is due until a vote
+ * finds no engine with work left. Simulated time moves on by a fixed amount with every step and jumps between
+ * waves.
  */
 
 import type { Scheduler } from './scheduler.ts';

@@ -1,6 +1,7 @@
 /**
- * The stand-in for a model: a chain of floating point operations for each token. The result depends only on the
- * request, not on how it was batched or on which rank it ran, so the checksum of a trace is the same for any N.
+ * The stand-in for a model: a chain of floating point operations for each token. The result depends only on
+ * the request, not on how it was batched or on which rank it ran, so the checksum of a trace is the same for
+ * any N.
  */
 
 /** Iterations for a prompt token, about 1 µs. */

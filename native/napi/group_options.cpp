@@ -1,5 +1,7 @@
 #include "napi/group_options.h"
 
+#include <sys/socket.h>
+
 #include <string>
 #include <vector>
 
@@ -14,6 +16,20 @@ std::vector<std::string> texts(Napi::Value value) {
   return out;
 }
 
+// A wrong number must not cost the caller an unrelated descriptor (one of the event loop's, say), so that
+// only a listening socket is taken over.
+UniqueFd adopt(int fd) {
+  int listening = 0;
+  socklen_t length = sizeof(listening);
+  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) != 0 || listening != 1) {
+    ErrorFacts facts;
+    facts.op = "create";
+    throw Error(ErrorCode::kInvalidArgument,
+                "create: descriptor " + std::to_string(fd) + " is not a listening TCP socket", facts);
+  }
+  return UniqueFd(fd);
+}
+
 }  // namespace
 
 group::GroupOptions readGroupOptions(Napi::Object options) {
@@ -26,7 +42,7 @@ group::GroupOptions readGroupOptions(Napi::Object options) {
   }
   const int listenFd = options.Get("listenFd").As<Napi::Number>().Int32Value();
   // The group owns it from here on: a copy left open would keep the port after the group is gone.
-  if (listenFd >= 0) join.listenFd = UniqueFd(listenFd);
+  if (listenFd >= 0) join.listenFd = adopt(listenFd);
   join.rank = options.Get("rank").As<Napi::Number>().Int32Value();
   join.identity.size = options.Get("size").As<Napi::Number>().Int32Value();
   join.identity.groupName = options.Get("groupName").As<Napi::String>().Utf8Value();

@@ -4,6 +4,7 @@
 #include <array>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -47,7 +48,8 @@ class ArrayTask final : public PromiseTask {
 
 // The few numbers of a vote, held by the task itself.
 struct VoteValues {
-  std::array<std::byte, 32> bytes{};
+  // Reduced in place as int32 or int64; without this a task's other members decide where it lies.
+  alignas(int64_t) std::array<std::byte, 32> bytes{};
 
   // `values` is an array of numbers (int32) or bigints (int64); sets the stamp's dtype and count.
   void read(Napi::Array values, DType dtype);

@@ -26,7 +26,8 @@ constexpr Millis kHelloLimit{5000};  // a connection that is not made, or not in
 constexpr Millis kMeanwhile{20};
 constexpr Millis kRedial{10};  // first pause before dialling again; doubles up to kRedialMost
 constexpr Millis kRedialMost{250};
-constexpr size_t kMaxStrangers = 256;  // connections not introduced yet; above it the oldest goes
+// Connections not introduced yet, besides one for each rank that may dial; above it the oldest goes.
+constexpr size_t kMaxStrangers = 256;
 
 // Bytes of a hello that have come so far.
 struct HelloBuffer {
@@ -255,9 +256,13 @@ class Establisher {
   void accept(int listening, bool local) {
     for (;;) {
       UniqueFd fd(::accept4(listening, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-      if (!fd) return;  // also EMFILE: the dialler tries again
+      // Out of descriptors, the connection stays queued and poll reports it again and again: the links cannot
+      // be had, and waiting for the deadline would only hide why.
+      if (!fd && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+        throw systemError("accept", errno);
+      if (!fd) return;
       if (local && !trusted(fd.get())) continue;
-      if (incoming_.size() >= kMaxStrangers) incoming_.pop_front();
+      if (incoming_.size() >= kMaxStrangers + options_.endpoints.size()) incoming_.pop_front();
       Incoming& incoming = incoming_.emplace_back();
       incoming.fd = std::move(fd);
       incoming.local = local;

@@ -1,6 +1,6 @@
 /** `node-collectives config`: what a configuration resolves to on this machine, and why. */
 import { parallelJsonSchema } from '../config/describe.ts';
-import { ConfigValidationError, ZeroDivisionError } from '../config/errors.ts';
+import { ConfigValidationError, MissingVariableError, ZeroDivisionError } from '../config/errors.ts';
 import { currentHost } from '../config/host.ts';
 import { toSnake } from '../config/names.ts';
 import { gather } from '../config/sources.ts';
@@ -99,7 +99,12 @@ function describe(argv: readonly string[]) {
   } catch (error) {
     if (!(error instanceof CollectivesError)) throw error;
     const errors = error instanceof ConfigValidationError ? error.errors : [];
-    return { ok: false as const, code: error.code, message: error.message, errors, warnings };
+    // Its own text is Python's, the name alone.
+    const message =
+      error instanceof MissingVariableError
+        ? `the environment variable ${error.variable} is not set`
+        : error.message;
+    return { ok: false as const, code: error.code, message, errors, warnings };
   }
 }
 

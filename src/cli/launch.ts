@@ -43,8 +43,8 @@ const options = {
 } as const;
 
 /**
- * Splits off and checks the launcher's own arguments; everything from the first other word (or after `--`) on is the
- * program and its arguments. 'help' where help was asked for.
+ * Splits off and checks the launcher's own arguments; everything from the first other word (or after `--`) on
+ * is the program and its arguments. 'help' where help was asked for.
  * @throws UsageError
  */
 export function parseLaunchArgs(argv: readonly string[]): LaunchOptions | 'help' {

@@ -82,6 +82,9 @@ function wrong(text: string): InvalidArgumentError {
 const looksNegative = /^-\d+$|^-\d*\.\d+$/;
 
 export function readArguments(argv: readonly string[], allowUnknown: boolean): ReadArguments {
+  if (!Array.isArray(argv) || argv.some((word) => typeof word !== 'string')) {
+    throw wrong('argv must be an array of texts, one for each argument, as process.argv.slice(2)');
+  }
   const given = new Map<string, { value: unknown; option: string }>();
   const rest: string[] = [];
   let file: string | undefined;

@@ -1,4 +1,6 @@
-/** From what a caller gave to the value of a field, or to what is wrong with it: the lax rules of the origin. */
+/**
+ * From what a caller gave to the value of a field, or to what is wrong with it: the lax rules of the origin.
+ */
 
 /** One thing wrong with a value; `path` leads further into it. */
 export interface Issue {
@@ -21,7 +23,10 @@ const intFraction = refuse(
   'Input should be a valid integer, got a number with a fractional part',
 );
 const intFinite = refuse('finite_number', 'Input should be a finite number');
-/** The origin says this beyond 4,300 digits; here it is said beyond 2^53 - 1, where a number would lose digits. */
+/**
+ * The origin says this beyond 4,300 digits; here it is said beyond 2^53 - 1, where a number would lose
+ * digits.
+ */
 const intSize = refuse(
   'int_parsing_size',
   'Unable to parse input string as an integer, exceeded maximum size',

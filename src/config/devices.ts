@@ -70,8 +70,8 @@ export function findDevices(env: Env, on: System = system): FoundDevices {
 }
 
 /**
- * The devices that a list of indices and UUIDs (or their beginnings) names: up to the first entry that names none,
- * as the runtimes read it. A device named twice makes the whole list void. Unset is all, empty is none.
+ * The devices that a list of indices and UUIDs (or their beginnings) names: up to the first entry that names
+ * none, as the runtimes read it. A device named twice makes the whole list void. Unset is all, empty is none.
  */
 export function select<D extends Device>(devices: readonly D[], list: string | undefined): D[] {
   if (list === undefined) return [...devices];
@@ -95,7 +95,9 @@ function named<D extends Device>(devices: readonly D[], entry: string, chosen: r
   return devices.find((device) => device.uuid === undefined && !chosen.includes(device));
 }
 
-/** NVML first (through nvidia-smi: no context), then what the driver tells in /proc, then its files in /dev. */
+/**
+ * NVML first (through nvidia-smi: no context), then what the driver tells in /proc, then its files in /dev.
+ */
 function cudaDevices(on: System): Device[] {
   const files = on.list('/dev').filter((name) => /^nvidia\d+$/.test(name));
   const known = on.list('/proc/driver/nvidia/gpus').sort();

@@ -1,4 +1,6 @@
-/** The fields of EPLBConfig. `npm run docs:config` writes their types, with comments, from the descriptions. */
+/**
+ * The fields of EPLBConfig. `npm run docs:config` writes their types, with comments, from the descriptions.
+ */
 import { toBool, toInt, toLiteral } from './convert.ts';
 import { namesOf } from './names.ts';
 import { once, vocabulary, type Z, type Zod, zod } from './zod.ts';

@@ -11,9 +11,9 @@ export interface ConfigIssue {
 }
 
 /**
- * A configuration was refused. `errors` has every field that is wrong, in field order, or the one rule over several
- * fields that failed first. `loc` speaks the names that the caller used: camelCase for the constructor, snake_case
- * for `fromSnakeCase()`. The texts are vLLM's.
+ * A configuration was refused. `errors` has every field that is wrong, in field order, or the one rule over
+ * several fields that failed first. `loc` speaks the names that the caller used: camelCase for the
+ * constructor, snake_case for `fromSnakeCase()`. The texts are vLLM's.
  */
 export class ConfigValidationError extends CollectivesError {
   static readonly code = 'INVALID_CONFIG';
@@ -34,7 +34,9 @@ function describe(title: string, errors: readonly ConfigIssue[]): string {
   return `${count} in ${title}\n${lines.join('\n')}`;
 }
 
-/** An environment variable that has to be set is not: Python's `KeyError`, which vLLM lets through as it is. */
+/**
+ * An environment variable that has to be set is not: Python's `KeyError`, which vLLM lets through as it is.
+ */
 export class MissingVariableError extends CollectivesError {
   static readonly code = 'MISSING_VARIABLE';
   /** Name of the variable. */

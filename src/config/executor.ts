@@ -1,7 +1,8 @@
 /** Executor classes as values of `distributedExecutorBackend`. */
 
 /**
- * The base class of executors. A class given as `distributedExecutorBackend` has to derive from it, directly or not.
+ * The base class of executors. A class given as `distributedExecutorBackend` has to derive from it, directly
+ * or not.
  *
  * ```ts
  * class MyExecutor extends Executor { static override usesRay = true; }

@@ -1,4 +1,5 @@
 /** The configuration hash: canonical JSON of the hashed fields, and its SHA-256. */
+import { InvalidArgumentError } from '../errors.ts';
 import { EPLBConfig } from './eplb-config.ts';
 import { toSnake } from './names.ts';
 import { parallelSchema } from './parallel-schema.ts';
@@ -15,7 +16,12 @@ function canonical(name: string, value: unknown): HashFactor {
     return ['vllm.config.parallel.EPLBConfig', pairs(name, value.toSnakeCase())];
   }
   if (isPlainObject(value)) return pairs(name, value);
-  throw new TypeError(`computeHash: ${name} holds a ${typeof value}, which has no canonical form`);
+  throw new InvalidArgumentError(
+    `computeHash: ${name} holds a ${typeof value}, which has no canonical form`,
+    {
+      op: 'computeHash',
+    },
+  );
 }
 
 function pairs(name: string, value: Readonly<Record<string, unknown>>): HashFactor[] {
@@ -61,7 +67,8 @@ export function hashJson(value: HashFactor | Readonly<Record<string, HashFactor>
 function numberJson(value: number): string {
   if (Number.isInteger(value)) return BigInt(value).toString();
   if (!Number.isFinite(value)) return Number.isNaN(value) ? 'NaN' : value > 0 ? 'Infinity' : '-Infinity';
-  // Python writes exponents with two digits, and from 1e-5 down; a field holds such a number only by assignment.
+  // Python writes exponents with two digits, and from 1e-5 down; a field holds such a number only by
+  // assignment.
   if (Math.abs(value) < 1e-4) {
     const [digits, exponent] = value.toExponential().split('e-');
     return `${digits}e-${(exponent as string).padStart(2, '0')}`;

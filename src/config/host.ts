@@ -16,9 +16,11 @@ export interface HostFacts {
   readonly distBackend: 'nccl' | 'gloo' | 'xccl';
   /** Whether the platform has own all-reduce kernels. */
   readonly customAllReduce: boolean;
+  /** Whether workers can run with Ray. */
   readonly rayAvailable: boolean;
   /** Why it is not, as part of a message. */
   readonly rayUnavailableReason?: string;
+  /** Whether a Ray cluster runs that this process would use. */
   readonly rayRunning: boolean;
   /** Whether this process runs inside a Ray placement group. */
   readonly inPlacementGroup: boolean;
@@ -37,12 +39,16 @@ function isOn(text = '0'): boolean {
 }
 
 /**
- * This machine. CUDA devices are found without creating a context, ROCm's through the kernel's list; `deviceCount` is
- * what CUDA_VISIBLE_DEVICES, or HIP_VISIBLE_DEVICES and ROCR_VISIBLE_DEVICES, leave of them. Neither: CPU.
+ * This machine. CUDA devices are found without creating a context, ROCm's through the kernel's list;
+ * `deviceCount` is what CUDA_VISIBLE_DEVICES, or HIP_VISIBLE_DEVICES and ROCR_VISIBLE_DEVICES, leave of them.
+ * Neither: CPU.
  *
  * Ray cannot be imported into Node: "available" means a `ray` command in PATH or RAY_ADDRESS, "running" means
  * RAY_ADDRESS. Whether the process is in a placement group cannot be asked: no.
  */
+export function detectHost(env?: Env): HostFacts;
+/** With a stand-in for the operating system. @internal */
+export function detectHost(env: Env, on: System): HostFacts;
 export function detectHost(env: Env = process.env, on: System = system): HostFacts {
   let found: ReturnType<typeof findDevices> | undefined;
   const devices = () => {

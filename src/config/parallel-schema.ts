@@ -1,4 +1,7 @@
-/** The fields of ParallelConfig. `npm run docs:config` writes their types, with comments, from the descriptions. */
+/**
+ * The fields of ParallelConfig. `npm run docs:config` writes their types, with comments, from the
+ * descriptions.
+ */
 import { type executorNames, toBool, toExecutorBackend, toInt, toIntList, toLiteral } from './convert.ts';
 import { defaultEplbConfig, EPLBConfig, toEplbConfig } from './eplb-config.ts';
 import type { EPLBConfigInput } from './eplb-fields.ts';
@@ -21,7 +24,8 @@ export type ExecutorBackend = (typeof executorNames)[number] | (string & {}) | E
 /** Derived in resolution; not arguments. */
 export const computedNames = ['worldSize', 'dataParallelIndex'] as const;
 
-// Nested settings are checked for unknown names where the outer ones are; a schema has no other way to be told.
+// Nested settings are checked for unknown names where the outer ones are; a schema has no other way to be
+// told.
 let strictNesting = false;
 
 function define(z: Z) {

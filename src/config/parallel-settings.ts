@@ -1,4 +1,5 @@
 /** ParallelConfig without its groups: construction, derived values, hash, ports, the two spellings. */
+import { InvalidArgumentError } from '../errors.ts';
 import { EPLBConfig, type EPLBConfigInput } from './eplb-config.ts';
 import { eplbNames } from './eplb-schema.ts';
 import { type ConfigIssue, ConfigValidationError, ZeroDivisionError } from './errors.ts';
@@ -85,12 +86,12 @@ export class ParallelSettings {
 
   /**
    * Ranks over all replicas. Under external_launcher with data parallelism the size counts twice.
-   * @throws RangeError beyond 2^53 - 1.
+   * @throws InvalidArgumentError beyond 2^53 - 1.
    */
   get worldSizeAcrossDp(): number {
     const ranks = this.worldSize * this.dataParallelSize;
     if (Number.isSafeInteger(ranks)) return ranks + 0;
-    throw new RangeError('worldSizeAcrossDp is beyond 2^53 - 1, the largest number kept exactly');
+    throw new InvalidArgumentError('worldSizeAcrossDp is beyond 2^53 - 1, the largest number kept exactly');
   }
 
   /** Whether batches are split into micro-batches. */
@@ -148,8 +149,8 @@ export class ParallelSettings {
   }
 
   /**
-   * SHA-256 over everything that has to be the same on all replicas, 64 hexadecimal digits; the same as vLLM's.
-   * Computed from the fields as they are now.
+   * SHA-256 over everything that has to be the same on all replicas, 64 hexadecimal digits; the same as
+   * vLLM's. Computed from the fields as they are now.
    */
   computeHash(): string {
     return sha256(this.hashPreimage());
@@ -176,8 +177,8 @@ export class ParallelSettings {
   }
 
   /**
-   * Takes a held port out of this configuration's hands, for whoever listens on it: release() it right before, or
-   * take() its descriptor where that is offered. undefined if the port is not held.
+   * Takes a held port out of this configuration's hands, for whoever listens on it: release() it right
+   * before, or take() its descriptor where that is offered. undefined if the port is not held.
    */
   takeHeldPort(port: number): HeldPort | undefined {
     const held = this.#held.get(port);

@@ -20,9 +20,9 @@ export function reservedPorts(env: Readonly<Record<string, string | undefined>>)
 }
 
 /**
- * Binds `count` distinct free ports and keeps them: bound on exactly `address` where it is a numeric one of this host,
- * on all addresses otherwise, in either case without listening. Whoever drops one without
- * release() or take() keeps the port bound for the life of the process.
+ * Binds `count` distinct free ports and keeps them: on exactly `address` where it is a numeric one of this
+ * host, on all addresses otherwise, in either case without listening. Whoever drops one without release() or
+ * take() keeps the port bound for the life of the process.
  *
  * @throws ResourceError if the system has no more descriptors, NetworkError if it has no more ports.
  */

@@ -1,6 +1,9 @@
 /** Python's reading and printing of values, as far as configuration shows them to a user. */
 
-/** The decimal value of a digit of any script, or -1. Unicode keeps each script's ten digits together, 0 first. */
+/**
+ * The decimal value of a digit of any script, or -1. Unicode keeps each script's ten digits together, 0
+ * first.
+ */
 function digitValue(character: string): number {
   if (!/^\p{Nd}$/u.test(character)) return -1;
   const code = character.codePointAt(0) as number;

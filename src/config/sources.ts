@@ -29,10 +29,12 @@ export interface ParallelArguments {
 }
 
 /**
- * Settings from command-line arguments as vLLM takes them (`--tensor-parallel-size 2`, `-tp 2`, `--enable_eplb`,
- * `--eplb-config.window_size 10`) and from the JSON or YAML file of `--config`; for `new ParallelConfig()`.
+ * Settings from command-line arguments as vLLM takes them (`--tensor-parallel-size 2`, `-tp 2`,
+ * `--enable_eplb`, `--eplb-config.window_size 10`) and from the JSON or YAML file of `--config`; for
+ * `new ParallelConfig()`.
  *
- * @throws InvalidArgumentError for an unknown option, naming the one that was probably meant, or a wrong value.
+ * @throws InvalidArgumentError for an unknown option, naming the one that was probably meant, or a wrong
+ *   value.
  */
 export function parseParallelArgs(argv: readonly string[], options: ParseOptions = {}): ParallelConfigInput {
   return gather(argv, options, false).settings;
@@ -90,8 +92,8 @@ const variables: Readonly<Record<string, string>> = {
 };
 
 /**
- * Resolution reads the environment only where arguments leave it to. A file is an argument to it, but comes before
- * the environment in order; so what a set variable says replaces what the file says.
+ * Resolution reads the environment only where arguments leave it to. A file is an argument to it, but comes
+ * before the environment in order; so what a set variable says replaces what the file says.
  */
 function environmentOverFile(
   inFile: ReadonlySet<string>,
@@ -113,8 +115,8 @@ function environmentOverFile(
 }
 
 /**
- * Fields of a JSON or YAML file: the origin's names, with underscores or dashes, or ours. Other settings of an engine
- * are left out where that is allowed, but not what is probably a slip.
+ * Fields of a JSON or YAML file: the origin's names, with underscores or dashes, or ours. Other settings of
+ * an engine are left out where that is allowed, but not what is probably a slip.
  */
 function readConfigFile(file: string, allowUnknown: boolean): Map<string, unknown> {
   const content = parseFile(file);
@@ -126,9 +128,8 @@ function readConfigFile(file: string, allowUnknown: boolean): Map<string, unknow
     if (option === undefined) {
       const close = nearest(key, known());
       if (close === undefined && allowUnknown) continue;
-      throw wrong(
-        `unknown setting ${key} in ${file}${close === undefined ? '' : `. Did you mean ${close}?`}`,
-      );
+      const like = key.includes('_') ? close?.replaceAll('-', '_') : close;
+      throw wrong(`unknown setting ${key} in ${file}${like === undefined ? '' : `. Did you mean ${like}?`}`);
     }
     out.set(option.field, option.kind === 'eplb' ? nestedSettings(file, key, value) : value);
   }

@@ -1,6 +1,6 @@
 /**
- * zod, loaded when the first configuration is made: importing the package must stay cheap for those who only join
- * groups. And the one place where its issues become ours.
+ * zod, loaded when the first configuration is made: importing the package must stay cheap for those who only
+ * join groups. And the one place where its issues become ours.
  */
 import { createRequire } from 'node:module';
 import type * as Zod from 'zod';

@@ -3,7 +3,9 @@ import { types } from 'node:util';
 import { InvalidArgumentError } from '../errors.ts';
 import { DType, ReduceOp } from '../native/binding.ts';
 
-/** Arrays that collectives take. Memory is used in place; it must not be touched until the promise settles. */
+/**
+ * Arrays that collectives take. Memory is used in place; it must not be touched until the promise settles.
+ */
 export type CollectiveArray =
   | Int8Array
   | Uint8Array
@@ -22,8 +24,8 @@ export type DTypeName = keyof typeof DType;
 
 type LowerReduceOpName = Exclude<keyof typeof ReduceOp, 'none'>;
 /**
- * Reductions, in small letters or capitals. `band`, `bor`, `bxor` take integers only; `avg` of integers is exact and
- * rounds towards zero.
+ * Reductions, in small letters or capitals. `band`, `bor`, `bxor` take integers only; `avg` of integers is
+ * exact and rounds towards zero.
  */
 export type ReduceOpName = LowerReduceOpName | Uppercase<LowerReduceOpName>;
 
@@ -61,6 +63,7 @@ function shown(value: unknown): string {
   if (value === null) return 'null';
   if (typeof value === 'string') return `'${value.length > 40 ? `${value.slice(0, 40)}…` : value}'`;
   if (typeof value === 'bigint') return `${value}n`;
+  if (Array.isArray(value)) return `an array of ${value.length}`;
   if (typeof value === 'object') return `an object of ${value.constructor?.name ?? 'no class'}`;
   return typeof value === 'function' ? 'a function' : String(value);
 }
@@ -93,7 +96,7 @@ export function checkArray(op: string, what: string, value: unknown): asserts va
     throw refuseAs(op, what, 'over a live ArrayBuffer', 'over a detached one');
 }
 
-/** The element type of `array`, or the one named, which must fit it. Returns native number and name. */
+/** The element type of `array`, or the one named, which must fit it. */
 export function dtypeOf(op: string, array: CollectiveArray, named: unknown): DTypeName {
   const own = natural.get(array[Symbol.toStringTag]) as DTypeName;
   if (named === undefined) return own;

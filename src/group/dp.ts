@@ -1,6 +1,6 @@
 /** The data-parallel group of an engine, and the votes by which its ranks stay in step. */
 import { AddressInUseError, NetworkError } from '../errors.ts';
-import { checkInteger, refuse } from './arrays.ts';
+import { checkInteger, checkOptions, refuse } from './arrays.ts';
 import type { ProcessGroupOptions } from './options.ts';
 import { type OperationOptions, ProcessGroup } from './process-group.ts';
 
@@ -8,6 +8,7 @@ import { type OperationOptions, ProcessGroup } from './process-group.ts';
 export interface BackendChoice {
   /** As vLLM would have it. */
   platformBackend: 'nccl' | 'gloo' | 'xccl';
+  /** What the group is to use. */
   backend: 'gloo' | 'nccl';
   /** Why, for `group.info()`. */
   reason: string;
@@ -23,7 +24,9 @@ export interface DpInitPorts {
 export interface DpGroupConfig extends DpInitPorts {
   /** Rank 0's address. */
   readonly dataParallelMasterIp: string;
+  /** This process's rank in the group, from 0. */
   readonly dataParallelRank: number;
+  /** How many ranks the group has. */
   readonly dataParallelSize: number;
   /** The `count` ports that would come next, without using them up. */
   peekDpInitPorts(count: number): number[];
@@ -33,10 +36,17 @@ export interface DpGroupConfig extends DpInitPorts {
   dpBackend?(): BackendChoice;
   /** Whether this process keeps the port bound for this group. */
   holdsPort?(port: number): boolean;
-  /** Gives up a port that is held, right before it is listened on; its listening descriptor where there is one. */
+  /**
+   * Gives up a port that is held, right before it is listened on; its listening descriptor where there is
+   * one.
+   */
   handOver?(port: number): number | undefined;
 }
 
+/**
+ * What statelessInitDpGroup() takes beside the configuration; see ProcessGroupOptions. `groupName` is `dp` by
+ * default.
+ */
 export interface StatelessInitOptions
   extends Pick<
     ProcessGroupOptions,
@@ -85,7 +95,9 @@ class InitAttempts {
   }
 }
 
-/** Makes attempts, each on the next port, until one succeeds or fails for another reason than a taken port. */
+/**
+ * Makes attempts, each on the next port, until one succeeds or fails for another reason than a taken port.
+ */
 export async function attemptOnNextPorts<T>(
   ports: DpInitPorts,
   attempt: (port: number) => Promise<T>,
@@ -103,9 +115,9 @@ export async function attemptOnNextPorts<T>(
 }
 
 /**
- * Forms the data-parallel group of `config`: up to 5 candidate ports, each the configuration's next. Every rank tries
- * the same candidates and they end on the same one; afterwards the configurations of all ranks have used up the same
- * ports.
+ * Forms the data-parallel group of `config`: up to 5 candidate ports, each the configuration's next. Every
+ * rank tries the same candidates and they end on the same one; afterwards the configurations of all ranks
+ * have used up the same ports.
  *
  * @throws AddressInUseError (`EADDRINUSE`) on rank 0 when all are taken; otherwise as ProcessGroup.create().
  */
@@ -113,10 +125,14 @@ export async function statelessInitDpGroup(
   config: DpGroupConfig,
   options: StatelessInitOptions = {},
 ): Promise<ProcessGroup> {
+  checkOptions('statelessInitDpGroup', options);
   if (typeof config?.peekDpInitPorts !== 'function' || typeof config.getNextDpInitPort !== 'function') {
     throw refuse('statelessInitDpGroup', 'config', 'a parallel configuration', config);
   }
   const { onWarning = warn, groupName = 'dp', ...rest } = options;
+  if (typeof onWarning !== 'function') {
+    throw refuse('statelessInitDpGroup', 'onWarning', 'a function', onWarning);
+  }
   const choice = options.backend === undefined ? config.dpBackend?.() : undefined;
   const settings = { ...config.dpSettings?.(), ...options.settings };
   const base: Omit<ProcessGroupOptions, 'masterPort'> = {
@@ -151,7 +167,10 @@ export async function statelessInitDpGroup(
   return joinOnAny(config, { ...base, masterPort: usable.length > 0 ? usable : next }, onWarning);
 }
 
-/** The attempts are made by the native side, which walks the candidates by itself and tells of those that are taken. */
+/**
+ * The attempts are made by the native side, which walks the candidates by itself and tells of those that are
+ * taken.
+ */
 async function joinOnAny(
   config: DpGroupConfig,
   options: ProcessGroupOptions,
@@ -251,12 +270,15 @@ export function syncKvCacheMemorySizeSync(
   return group.voteSync('min', [kvBytes('syncKvCacheMemorySizeSync', bytes)], options)[0] as bigint;
 }
 
+/** What a rank brings to syncDpState(). */
 export interface DpState {
   /** This rank has work. */
   hasUnfinished: boolean;
   /** This rank was asked to pause and waits for the others. */
   pendingPause: boolean;
 }
+
+/** What all ranks take from syncDpState(). */
 export interface DpStateResult {
   /** Some rank has work, or only some ranks wait for a pause: go on stepping. */
   hasUnfinished: boolean;

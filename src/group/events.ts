@@ -9,7 +9,9 @@ export interface GroupMessage {
   rank: number;
   size: number;
 }
-/** `node-collectives:waiting`: a wait has lasted 5 s, then 30 s; `missing` are the ranks that have not come. */
+/**
+ * `node-collectives:waiting`: a wait has lasted 5 s, then 30 s; `missing` are the ranks that have not come.
+ */
 export interface WaitingMessage extends GroupMessage {
   /** `join` or the operation's name. */
   op: string;

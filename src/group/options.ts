@@ -1,18 +1,29 @@
 /** Options of a group: checked here, resolved, and put into the form the native side takes. */
 import { isIP } from 'node:net';
-import { AbortedError, BackendUnavailableError, InvalidArgumentError } from '../errors.ts';
+import {
+  AbortedError,
+  BackendUnavailableError,
+  type ErrorFacts,
+  InvalidArgumentError,
+  TimeoutError,
+} from '../errors.ts';
 import type { NativeGroupOptions } from '../native/binding.ts';
+import { abortable } from '../net/abortable.ts';
 import { allowedAddresses, resolveWithin } from '../net/hosts.ts';
+import { listenFdFromEnvironment } from '../net/listen-fd.ts';
 import { checkInteger, checkTimeout, refuse } from './arrays.ts';
 
 /** What a coordination store has to offer; `TcpStore` does. */
 export interface CoordinationStore {
+  /** Sets a key, made or replaced. */
   set(key: string, value: string): Promise<void>;
   /** Waits until the key is there. */
   get(key: string, options?: { timeoutMs?: number; signal?: AbortSignal }): Promise<Uint8Array>;
+  /** Adds to a counter, which begins at 0; the new sum. */
   add(key: string, amount: number): Promise<bigint | number>;
 }
 
+/** What a group is formed from; ProcessGroup.create(). */
 export interface ProcessGroupOptions {
   /** Rank 0's address or host name. Rank 0 listens on exactly this address. */
   masterAddr: string;
@@ -20,7 +31,9 @@ export interface ProcessGroupOptions {
   masterPort?: number | readonly number[];
   /** The candidates, where that name reads better; instead of `masterPort`. */
   masterPorts?: readonly number[];
+  /** This process's number in the group, from 0. */
   rank: number;
+  /** How many ranks the group has. */
   worldSize: number;
   /** `gloo` (default). `nccl` fails here: GPU groups are not part of this release. */
   backend?: 'gloo' | 'nccl';
@@ -87,8 +100,8 @@ function portsOf(options: ProcessGroupOptions): number[] {
     options.store !== undefined || (rank === 0 && (options.listenFd !== undefined || ports.length === 1));
   if (ports.includes(0) && !chosen) {
     throw new InvalidArgumentError(
-      'create: masterPort 0 lets rank 0 choose, and the others cannot know its choice; give a `store` that all ' +
-        'reach, or a port',
+      'create: masterPort 0 lets rank 0 choose, and the others cannot know its choice; give a port ' +
+        '(VLLM_DP_MASTER_PORT, where the environment decides), or a `store` that all reach',
       { op: 'create' },
     );
   }
@@ -109,7 +122,14 @@ export async function prepare(
     signal,
   } = options;
   const masterAddr = checkText('masterAddr', options.masterAddr);
-  if (masterAddr === '') throw refuse('create', 'masterAddr', 'an address or host name', masterAddr);
+  if (masterAddr === '' || (isIP(masterAddr) === 0 && /[:/[\]\s]/.test(masterAddr))) {
+    throw refuse(
+      'create',
+      'masterAddr',
+      'an address or host name, without scheme, brackets or port',
+      masterAddr,
+    );
+  }
   const size = checkInteger('create', 'worldSize', options.worldSize, 1, 65_536);
   const rank = checkInteger('create', 'rank', options.rank, 0, size - 1);
   const ports = portsOf(options);
@@ -124,9 +144,11 @@ export async function prepare(
   }
   const groupName = checkText('groupName', options.groupName ?? 'default');
   const jobId = checkText('jobId', options.jobId ?? jobIdFromEnvironment());
+  if (options.settings !== undefined && (typeof options.settings !== 'object' || options.settings === null))
+    throw refuse('create', 'settings', 'an object of names and texts', options.settings);
   const settings = Object.entries(options.settings ?? {}).flatMap(([name, value]) => {
     if (name === '' || name.includes('=') || name.includes('\n'))
-      throw refuse('create', 'settings', 'named', name);
+      throw refuse('create', 'a name in settings', "some text without '=' and line breaks", name);
     return [name, checkText(`settings.${name}`, value)];
   });
   const listenFd =
@@ -134,8 +156,14 @@ export async function prepare(
       ? -1
       : checkInteger('create', 'listenFd', options.listenFd, 0, 2 ** 31 - 1);
   if (listenFd >= 0 && rank !== 0) throw refuse('create', 'listenFd', 'given on rank 0 only', listenFd);
+  if (rank === 0 && listenFd < 0 && options.store === undefined && ports.length === 1) {
+    checkLauncherPort(masterAddr, ports[0]);
+  }
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw refuse('create', 'signal', 'an AbortSignal', signal);
+  }
+  if (options.store !== undefined && !isStore(options.store)) {
+    throw refuse('create', 'store', 'a TcpStore, or an object with set, get and add', options.store);
   }
   throwIfAborted(signal, rank);
 
@@ -164,7 +192,16 @@ export async function prepare(
   };
   let host = masterAddr;
   if (options.store !== undefined) {
-    const where = await coordinate(options.store, settled, masterAddr);
+    const { store } = options;
+    const end = began + initTimeoutMs;
+    const where = await abortable('join', signal, () =>
+      within(
+        initTimeoutMs,
+        coordinate(store, settled, masterAddr, end),
+        `join: the coordination store gave no address of group '${groupName}' within ${initTimeoutMs} ms`,
+        { rank, op: 'join' },
+      ),
+    );
     if (where !== undefined) {
       host = where.host;
       settled.native.ports = [where.port];
@@ -178,10 +215,48 @@ export async function prepare(
   return settled;
 }
 
+/** Under `node-collectives launch` rank 0 has the port already; without it every bind would say "in use". */
+function checkLauncherPort(address: string, port: number | undefined, env = process.env): void {
+  if (env['MASTER_ADDR'] !== address || Number(env['MASTER_PORT']) !== port || !launcherListens(env)) return;
+  throw new InvalidArgumentError(
+    `create: the launcher holds port ${port} open for this rank; pass it on with ` +
+      '`listenFd: listenFdFromEnvironment()`, or launch with --no-listen-fd',
+    { op: 'create', address: `${address}:${port}` },
+  );
+}
+
+function launcherListens(env: NodeJS.ProcessEnv): boolean {
+  try {
+    return listenFdFromEnvironment(env) !== undefined;
+  } catch {
+    return false; // the variable is an outer process's
+  }
+}
+
+function isStore(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return ['set', 'get', 'add'].every(
+    (name) => typeof (value as Record<string, unknown>)[name] === 'function',
+  );
+}
+
 function throwIfAborted(signal: AbortSignal | undefined, rank: number): void {
   if (!signal?.aborted) return;
   const reason = signal.reason instanceof Error ? signal.reason.message : String(signal.reason);
   throw new AbortedError(`aborted by rank ${rank}: ${reason}`, { rank, peer: rank, op: 'join' });
+}
+
+/** `work`, or TimeoutError: a store of the caller's may know no time limits. What is late is left behind. */
+async function within<T>(limitMs: number, work: Promise<T>, late: string, facts: ErrorFacts): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new TimeoutError(late, facts)), Math.min(limitMs, 0x7fffffff));
+  });
+  try {
+    return await Promise.race([work, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** What rank 0 leaves in place of its address when the formation has failed: look for the next. */
@@ -196,8 +271,9 @@ async function coordinate(
   store: CoordinationStore,
   settled: Settled,
   masterAddr: string,
+  end: number,
 ): Promise<{ host: string; port: number } | undefined> {
-  const { groupName, jobId, rank, initTimeoutMs } = settled.native;
+  const { groupName, jobId, rank } = settled.native;
   const scope = `node-collectives/${jobId}/${groupName}`;
   const count = async (of: number, amount: number) =>
     Number(await store.add(`${scope}/formations/${of}`, amount));
@@ -214,10 +290,11 @@ async function coordinate(
     settled.publish = { store, key: keyOf(formation), address: masterAddr };
     return undefined;
   }
-  const wait = settled.signal
-    ? { timeoutMs: initTimeoutMs, signal: settled.signal }
-    : { timeoutMs: initTimeoutMs };
-  const read = async () => Buffer.from(await store.get(keyOf(formation), wait)).toString();
+  const read = async () => {
+    const timeoutMs = Math.max(1, Math.ceil(end - performance.now()));
+    const wait = settled.signal ? { timeoutMs, signal: settled.signal } : { timeoutMs };
+    return Buffer.from(await store.get(keyOf(formation), wait)).toString();
+  };
   let text = await read();
   for (; text === formationOver; text = await read()) {
     formation += 1;

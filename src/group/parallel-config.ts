@@ -23,12 +23,12 @@ import type { OperationOptions, ProcessGroup } from './process-group.ts';
  * How a model is spread over ranks: vLLM's ParallelConfig, with the same resolved values, refusals and hash.
  *
  * ```ts
- * const config = new ParallelConfig({ dataParallelSize: 4, dataParallelRank: 1 });
+ * const config = new ParallelConfig({ tensorParallelSize: 2 }); // the data-parallel part from VLLM_DP_*
  * const group = await config.statelessInitDpGroup();
  * ```
  *
- * Construction fills defaults, converts and checks every field, then resolves them from the environment and the
- * machine; docs/configuration.md has the table of fields. After construction nothing is checked.
+ * Construction fills defaults, converts and checks every field, then resolves them from the environment and
+ * the machine; docs/configuration.md has the table of fields. After construction nothing is checked.
  */
 export class ParallelConfig extends ParallelSettings implements DpGroupConfig {
   /**
@@ -51,8 +51,8 @@ export class ParallelConfig extends ParallelSettings implements DpGroupConfig {
   }
 
   /**
-   * Forms the data-parallel group: see statelessInitDpGroup(). The backend follows the platform, and the hashed
-   * fields have to be the same on all ranks.
+   * Forms the data-parallel group: see statelessInitDpGroup(). The backend follows the platform, and the
+   * hashed fields have to be the same on all ranks.
    */
   statelessInitDpGroup(options: StatelessInitOptions = {}): Promise<ProcessGroup> {
     return statelessInitDpGroup(this, options);
@@ -102,7 +102,7 @@ export class ParallelConfig extends ParallelSettings implements DpGroupConfig {
     return this.heldPorts.includes(port) || this.#launcherFd(port) !== undefined;
   }
 
-  /** @internal */
+  /** See DpGroupConfig. @internal */
   handOver(port: number): number | undefined {
     const held = this.takeHeldPort(port);
     if (held?.take !== undefined) return held.take();

@@ -1,7 +1,6 @@
 /** The process group: joining, collectives, closing. Bytes and waits are the native side's. */
 import { ClosedError, CollectivesError, InvalidArgumentError } from '../errors.ts';
 import {
-  binding,
   DType,
   type NativeGroup,
   type NativeGroupEvent,
@@ -23,14 +22,8 @@ import {
   refuse,
   sameKind,
 } from './arrays.ts';
-import { type GroupMessage, report } from './events.ts';
-import {
-  type CoordinationStore,
-  formationOver,
-  type ProcessGroupOptions,
-  prepare,
-  type Settled,
-} from './options.ts';
+import { form } from './forming.ts';
+import { type ProcessGroupOptions, prepare, type Settled } from './options.ts';
 
 /** Options of one call. */
 export interface OperationOptions {
@@ -121,7 +114,11 @@ export class ProcessGroup {
     onAddressInUse?: (address: string) => void,
   ): Promise<ProcessGroup> {
     const settled = await prepare(options, onAddressInUse);
-    return join(settled, (native, ended) => new ProcessGroup(settled, native, ended));
+    return form(
+      settled,
+      (native, ended) => new ProcessGroup(settled, native, ended),
+      (group, event) => group.#onEvent(event),
+    );
   }
 
   /** This process's number in the group, from 0. */
@@ -304,143 +301,16 @@ export class ProcessGroup {
     return error;
   }
 
-  /** @internal */
-  static onEvent(group: ProcessGroup, event: NativeGroupEvent): void {
-    if (event.type === 'formed') group.#formed = group.#native.info() as NativeGroupInfo;
+  #onEvent(event: NativeGroupEvent): void {
+    if (event.type === 'formed') this.#formed = this.#native.info() as NativeGroupInfo;
     if (event.type === 'failed') {
-      group.#failure = event.error;
-      group.#state = 'failed';
+      this.#failure = event.error;
+      this.#state = 'failed';
     }
-    if (event.type === 'ended' && group.#failure === undefined) group.#state = 'closed';
+    if (event.type === 'ended' && this.#failure === undefined) this.#state = 'closed';
   }
 }
 
 const nothing = new Uint8Array(0);
 /** A timer that is set for longer fires at once. */
 const longestTimerMs = 2 ** 31 - 1;
-
-interface Deferred<T> {
-  promise: Promise<T>;
-  resolve: (value: T) => void;
-  reject: (reason: unknown) => void;
-}
-
-/** `Promise.withResolvers()`, which Node 20 does not have. */
-function deferred<T>(): Deferred<T> {
-  const out = {} as Deferred<T>;
-  out.promise = new Promise<T>((resolve, reject) => Object.assign(out, { resolve, reject }));
-  return out;
-}
-
-/** What the events of a native group lead to. */
-interface Listener {
-  readonly settled: Settled;
-  readonly message: GroupMessage;
-  readonly end: () => void;
-  group?: WeakRef<ProcessGroup>;
-  /** Only until the group has formed or failed. */
-  joining: { native: NativeGroup; joined: Deferred<ProcessGroup> } | undefined;
-  failure?: CollectivesError;
-}
-
-/** Runs the native group until it has formed or failed. */
-function join(
-  settled: Settled,
-  make: (native: NativeGroup, ended: Promise<void>) => ProcessGroup,
-): Promise<ProcessGroup> {
-  const { promise: ended, resolve: end } = deferred<void>();
-  const { groupName, rank, size } = settled.native;
-  const listener: Listener = { settled, message: { groupName, rank, size }, end, joining: undefined };
-  const native = new (binding().NativeGroup)(settled.native, callbackFor(listener));
-  const group = make(native, ended);
-  const joined = deferred<ProcessGroup>();
-  listener.group = new WeakRef(group);
-  listener.joining = { native, joined };
-  const { signal } = settled;
-  const onAbort = () => native.abort(reasonOf(signal?.reason));
-  signal?.addEventListener('abort', onAbort, { once: true });
-  // The group itself is kept by this promise chain until it has formed.
-  const whole = joined.promise.finally(() => {
-    signal?.removeEventListener('abort', onAbort);
-    void group;
-  });
-  try {
-    native.start();
-  } catch (error) {
-    joined.reject(error);
-  }
-  return whole;
-}
-
-/**
- * Native code holds the callback for the group's life. Were the group or its native part held by it, an unreachable
- * group would never be collected, and never leave. Hence no closure within join(): all closures of one function keep
- * what any of them uses.
- */
-function callbackFor(listener: Listener): (event: NativeGroupEvent) => void {
-  return (event) => onEvent(listener, event);
-}
-
-function onEvent(listener: Listener, event: NativeGroupEvent): void {
-  const { settled, message, joining } = listener;
-  const group = listener.group?.deref();
-  if (group !== undefined) ProcessGroup.onEvent(group, event);
-  switch (event.type) {
-    case 'listening':
-      if (joining !== undefined) publishEndpoint(settled, event.port, joining.native, joining.joined.reject);
-      return;
-    case 'addressInUse':
-      report('addressInUse', { ...message, address: event.address } as GroupMessage);
-      settled.onAddressInUse?.(event.address);
-      return;
-    case 'refused': {
-      const { rank, pid, host, reason } = event;
-      report('refused', { ...message, claimant: { rank, pid, host }, reason } as GroupMessage);
-      return;
-    }
-    case 'waiting': {
-      const { op, seq, waitedMs, missing } = event;
-      report('waiting', { ...message, op, seq, waitedMs, missing } as GroupMessage);
-      return;
-    }
-    case 'formed':
-      listener.joining = undefined;
-      report('formed', message);
-      joining?.joined.resolve(group as ProcessGroup);
-      return;
-    case 'failed':
-      listener.failure = event.error;
-      report('failed', { ...message, error: event.error } as GroupMessage);
-      return;
-    case 'ended':
-      // Only now are threads, descriptors and the port free again.
-      listener.joining = undefined;
-      if (joining !== undefined) {
-        // Best effort: a rank that comes later is spared the wait for a store that has gone.
-        settled.publish?.store.set(settled.publish.key, formationOver).catch(() => {});
-        joining.joined.reject(listener.failure);
-      } else report('closed', message);
-      // Operations settle in the same turn, some promises deeper; close() comes after all of them.
-      setImmediate(listener.end);
-      return;
-  }
-}
-
-function reasonOf(reason: unknown): string {
-  return reason instanceof Error ? reason.message : String(reason ?? 'its signal was aborted');
-}
-
-/** Rank 0 with a coordination store: tells the others where its own store listens. */
-function publishEndpoint(
-  settled: Settled,
-  port: number,
-  native: NativeGroup,
-  reject: (error: unknown) => void,
-): void {
-  const store: CoordinationStore | undefined = settled.publish?.store;
-  if (store === undefined || settled.publish === undefined) return;
-  store.set(settled.publish.key, `${settled.publish.address} ${port}`).catch((error: unknown) => {
-    native.abort('the coordination store could not be written');
-    reject(error);
-  });
-}

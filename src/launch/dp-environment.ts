@@ -19,6 +19,12 @@ export class DpEnvironment implements DpGroupConfig {
     this.dataParallelRankLocal = integer(env, 'VLLM_DP_RANK_LOCAL', this.dataParallelRank);
     this.dataParallelMasterIp = env['VLLM_DP_MASTER_IP'] ?? '127.0.0.1';
     this.dataParallelMasterPort = integer(env, 'VLLM_DP_MASTER_PORT', 0);
+    if (this.dataParallelMasterPort < 0 || this.dataParallelMasterPort > 65_535) {
+      throw new InvalidArgumentError(
+        `VLLM_DP_MASTER_PORT must be a port from 0 to 65535, but is ${this.dataParallelMasterPort}`,
+        { op: 'dpConfigFromEnv' },
+      );
+    }
     this.#env = env;
   }
 
@@ -34,8 +40,8 @@ export class DpEnvironment implements DpGroupConfig {
   }
 
   /**
-   * The listening descriptor that the launcher handed to rank 0, for the option `listenFd`; once, since it serves one
-   * group. The variable goes with it: the number may mean another file later.
+   * The listening descriptor that the launcher handed to rank 0, for the option `listenFd`; once, since it
+   * serves one group. The variable goes with it: the number may mean another file later.
    */
   takeListenFd(): number | undefined {
     const fd = listenFdFromEnvironment(this.#env);
@@ -59,7 +65,7 @@ function integer(env: NodeJS.ProcessEnv, name: string, otherwise: number): numbe
  * Reads `VLLM_DP_SIZE`, `VLLM_DP_RANK`, `VLLM_DP_RANK_LOCAL`, `VLLM_DP_MASTER_IP`, `VLLM_DP_MASTER_PORT` (as
  * `node-collectives launch` sets them) and `NODE_COLLECTIVES_LISTEN_FD`.
  *
- * @throws InvalidArgumentError for a value that is no whole number.
+ * @throws InvalidArgumentError for a value that is no whole number, or no port.
  */
 export function dpConfigFromEnv(env: NodeJS.ProcessEnv = process.env): DpEnvironment {
   return new DpEnvironment(env);

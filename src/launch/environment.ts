@@ -72,11 +72,11 @@ function readFamily(env: Environment, family: Family): RankInfo {
 
 /**
  * Rank and world size as the launcher or the cluster gave them: VLLM_DP_RANK/VLLM_DP_SIZE, RANK/WORLD_SIZE,
- * SLURM_PROCID/SLURM_NTASKS, OMPI_COMM_WORLD_RANK/_SIZE, PMI_RANK/PMI_SIZE. A family counts as set when its rank
- * variable is. Returns undefined where none is set.
+ * SLURM_PROCID/SLURM_NTASKS, OMPI_COMM_WORLD_RANK/_SIZE, PMI_RANK/PMI_SIZE. A family counts as set when its
+ * rank variable is. Returns undefined where none is set.
  *
- * Several families may be set as long as they agree. Where they mean different things on purpose (a data-parallel
- * rank beside a global one, a job within a job), name the one to read with `source`.
+ * Several families may be set as long as they agree. Where they mean different things on purpose (a
+ * data-parallel rank beside a global one, a job within a job), name the one to read with `source`.
  *
  * @throws InvalidArgumentError a value is no whole number or out of range, a size is missing, the families
  *   disagree, or the `source` asked for is not set.
@@ -139,7 +139,8 @@ export interface RankPlace {
  */
 export function rankEnvironment(base: Environment, place: RankPlace): Record<string, string> {
   const env: Record<string, string> = {};
-  // A launcher is often itself a task of a cluster's job; its own task's number would contradict RANK in every rank.
+  // A launcher is often itself a task of a cluster's job; its own task's number would contradict RANK in
+  // every rank.
   const foreign = new Set([...families.map((f) => f.rank), listenFdVariable]);
   for (const [name, value] of Object.entries(base)) {
     if (value !== undefined && !foreign.has(name)) env[name] = value;

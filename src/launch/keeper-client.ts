@@ -35,8 +35,8 @@ export class Keeper {
   }
 
   /**
-   * Starts the keeper. There is no need to wait until it runs: what it is told, and the end of the pipe should this
-   * process die, wait in the pipe.
+   * Starts the keeper. There is no need to wait until it runs: what it is told, and the end of the pipe
+   * should this process die, wait in the pipe.
    * @throws ResourceError it cannot be started.
    */
   start(): void {
@@ -45,8 +45,8 @@ export class Keeper {
     const child = spawn(process.execPath, [program], {
       // A session of its own: a signal to the launcher's group or terminal does not reach it.
       detached: true,
-      // Not the launcher's environment: within another job's rank, that job would find and end this keeper too,
-      // and nobody would clean up the inner job. Nor NODE_OPTIONS, which may load anything.
+      // Not the launcher's environment: within another job's rank, that job would find and end this keeper
+      // too, and nobody would clean up the inner job. Nor NODE_OPTIONS, which may load anything.
       env: keeperEnvironment(),
       cwd: '/',
       stdio: ['pipe', 'ignore', 'ignore'],

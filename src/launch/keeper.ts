@@ -1,7 +1,7 @@
 /**
- * The keeper: a process of its own that outlives the launcher for a moment. It holds the read end of a pipe whose
- * only writer is the launcher; when the launcher is gone, however it died, the pipe ends and the keeper ends the
- * job's processes. Started by keeper-client.ts as `node keeper.js`; no options.
+ * The keeper: a process of its own that outlives the launcher for a moment. It holds the read end of a pipe
+ * whose only writer is the launcher; when the launcher is gone, however it died, the pipe ends and the keeper
+ * ends the job's processes. Started by keeper-client.ts as `node keeper.js`; no options.
  *
  * In: lines `job ID` and `group PGID`. A launcher that ends in good order kills its keeper.
  */
@@ -29,6 +29,7 @@ process.stdin.on('data', (text: string) => {
 process.stdin.on('error', () => {});
 process.stdin.once('close', () => {
   if (jobId === '') process.exit(0);
-  // Ten empty looks (200 ms): a rank that was being started when the launcher died shows its job only after exec.
+  // Ten empty looks (200 ms): a rank that was being started when the launcher died shows its job only after
+  // exec.
   void endJob(jobId, groups, { graceMs: 0, quietRounds: 10 }).then(() => process.exit(0));
 });

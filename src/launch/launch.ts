@@ -18,7 +18,10 @@ export interface LaunchOptions {
   readonly command: readonly [string, ...string[]];
   /** Address of this host on which rank 0 serves the group; default 127.0.0.1. */
   readonly masterAddr?: string;
-  /** A fixed port: told to the ranks as it is, neither bound nor checked. Default: a free port, held for rank 0. */
+  /**
+   * A fixed port: told to the ranks as it is, neither bound nor checked. Default: a free port, held for rank
+   * 0.
+   */
   readonly masterPort?: number;
   /** False: the port is chosen but not held (a race), for programs that bind MASTER_PORT themselves. */
   readonly listenFd?: boolean;
@@ -35,7 +38,10 @@ export interface LaunchOptions {
 }
 
 export interface LaunchResult {
-  /** 0, or that of the rank that failed first: its exit code, 128 + n for signal n, 127 or 126 if it did not start. */
+  /**
+   * 0, or that of the rank that failed first: its exit code, 128 + n for signal n, 127 or 126 if it did not
+   * start.
+   */
   readonly exitCode: number;
   /** The rank whose failure ended the job. */
   readonly firstFailure?: RankEnd;
@@ -50,8 +56,8 @@ const userSignals = ['SIGUSR1', 'SIGUSR2'] as const;
 const signalNumbers: Readonly<Record<string, number>> = { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGTERM: 15 };
 
 /**
- * Starts `nproc` processes and waits until all have ended. Takes over signal handling and the standard streams of
- * this process, so it is meant for a process that does nothing else (the command line).
+ * Starts `nproc` processes and waits until all have ended. Takes over signal handling and the standard
+ * streams of this process, so it is meant for a process that does nothing else (the command line).
  *
  * @throws InvalidArgumentError, AddressUnavailableError, ResourceError before any rank was started.
  */

@@ -1,6 +1,6 @@
 /**
- * Turns the byte stream of one rank into whole lines with a prefix. Works on bytes, so output that is no UTF-8
- * passes unchanged.
+ * Turns the byte stream of one rank into whole lines with a prefix. Works on bytes, so output that is no
+ * UTF-8 passes unchanged.
  */
 
 const newline = 0x0a;
@@ -71,7 +71,9 @@ export class LinePrefixer {
   }
 }
 
-/** The last position <= `at` that does not split a UTF-8 character (or `at`, where the bytes are no UTF-8). */
+/**
+ * The last position <= `at` that does not split a UTF-8 character (or `at`, where the bytes are no UTF-8).
+ */
 function characterStart(bytes: Buffer, at: number): number {
   for (let cut = at; cut > 0 && cut > at - 4; cut--) {
     const byte = bytes[cut];

@@ -4,9 +4,10 @@ import { createServer } from 'node:net';
 import { AddressInUseError, AddressUnavailableError, NetworkError } from '../errors.ts';
 
 /**
- * Listens on a free port of `host`, calls `use(port, fd)` and then closes this process's copy of the socket. What
- * `use` spawns with the descriptor keeps it open: at no moment is the port free for somebody else. `use` must be
- * synchronous: it runs before the event loop turns, so this process never accepts a connection meant for rank 0.
+ * Listens on a free port of `host`, calls `use(port, fd)` and then closes this process's copy of the socket.
+ * What `use` spawns with the descriptor keeps it open: at no moment is the port free for somebody else. `use`
+ * must be synchronous: it runs before the event loop turns, so this process never accepts a connection meant
+ * for rank 0.
  *
  * @throws AddressUnavailableError `host` is no address of this machine.
  */

@@ -1,6 +1,7 @@
 /**
- * Writes to the launcher's own stdout and stderr. `process.stdout` would block this process on a pipe whose reader
- * is slow, and a blocked launcher neither forwards signals nor sees a rank fail; here the wait is in the pool.
+ * Writes to the launcher's own stdout and stderr. `process.stdout` would block this process on a pipe whose
+ * reader is slow, and a blocked launcher neither forwards signals nor sees a rank fail; here the wait is in
+ * the pool.
  */
 
 import { fstatSync, write } from 'node:fs';
@@ -9,8 +10,8 @@ import { fstatSync, write } from 'node:fs';
 const highWater = 256 * 1024;
 
 /**
- * A queue in front of one or more descriptors of the same file: one write at a time, each finished before the next
- * begins, so lines never mix. Belongs to the thread that made it.
+ * A queue in front of one or more descriptors of the same file: one write at a time, each finished before the
+ * next begins, so lines never mix. Belongs to the thread that made it.
  */
 export class OutputQueue {
   readonly #queue: { fd: number; bytes: Buffer }[] = [];

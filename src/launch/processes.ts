@@ -1,6 +1,6 @@
 /**
- * The processes of a job, found in /proc: members of the ranks' process groups, and those that left their group but
- * still carry the job's id in their environment. Used by the launcher and by its keeper.
+ * The processes of a job, found in /proc: members of the ranks' process groups, and those that left their
+ * group but still carry the job's id in their environment. Used by the launcher and by its keeper.
  */
 
 import { readdirSync, readFileSync } from 'node:fs';
@@ -41,7 +41,9 @@ function list(folder: string): string[] {
   }
 }
 
-/** Sends a signal to one process, or with a negative number to a group. False where there is none (any more). */
+/**
+ * Sends a signal to one process, or with a negative number to a group. False where there is none (any more).
+ */
 export function send(pid: number, signal: NodeJS.Signals): boolean {
   try {
     return process.kill(pid, signal);
@@ -53,8 +55,9 @@ export function send(pid: number, signal: NodeJS.Signals): boolean {
 const roundMs = 20;
 
 /**
- * Ends what is left of a job: SIGTERM, after `graceMs` SIGKILL, until `quietRounds` looks in a row find nobody.
- * Processes that are no children announce no end, so this looks every 20 ms. Returns how many processes it met.
+ * Ends what is left of a job: SIGTERM, after `graceMs` SIGKILL, until `quietRounds` looks in a row find
+ * nobody. Processes that are no children announce no end, so this looks every 20 ms. Returns how many
+ * processes it met.
  */
 export async function endJob(
   jobId: string,

@@ -113,7 +113,8 @@ export class RankProcess {
   /** Resolves when all output has been handed on. Call after the end of the rank and of its descendants. */
   async closeOutputs(): Promise<void> {
     for (const relay of this.#streams) {
-      // A descendant with a cleared environment and a session of its own cannot be found, but may hold the pipe.
+      // A descendant with a cleared environment and a session of its own cannot be found, but may hold the
+      // pipe.
       const timer = setInterval(() => {
         const quiet = !relay.active && !relay.stream.isPaused();
         relay.active = false;

@@ -1,4 +1,6 @@
-/** Loads the addon and types it, nothing else. What is said here about arguments is checked by the callers. */
+/**
+ * Loads the addon and types it, nothing else. What is said here about arguments is checked by the callers.
+ */
 import { type CollectivesError, type ErrorFacts, makeError } from '../errors.ts';
 import { loadAddon } from './load.ts';
 

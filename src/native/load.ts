@@ -1,8 +1,9 @@
 /**
  * Finds and loads the native addon, and explains itself where it cannot.
  *
- * No dependency does this for us: the places are few and fixed, and what users need from a loader is the reason
- * of the failure (glibc too old, a library missing, files copied from another platform), not "not found".
+ * No dependency does this for us: the places are few and fixed, and what users need from a loader is the
+ * reason of the failure (glibc too old, a library missing, files copied from another platform), not "not
+ * found".
  */
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -35,8 +36,8 @@ interface Attempt {
 }
 
 /**
- * Loads the addon: the file in `NODE_COLLECTIVES_ADDON` and nothing else where that is set; otherwise the build in
- * this checkout, then the prebuild for this platform.
+ * Loads the addon: the file in `NODE_COLLECTIVES_ADDON` and nothing else where that is set; otherwise the
+ * build in this checkout, then the prebuild for this platform.
  *
  * @throws AddonLoadError listing every attempt, what it said and what to do.
  */
@@ -71,7 +72,10 @@ function currentHost(): Host {
   };
 }
 
-/** This file lies in `src/native`, `dist/native` or `build/ts/src/native`: the package's folder is somewhere above. */
+/**
+ * This file lies in `src/native`, `dist/native` or `build/ts/src/native`: the package's folder is somewhere
+ * above.
+ */
 function packageRoot(start: string): string {
   for (let dir = start; ; dir = dirname(dir)) {
     try {

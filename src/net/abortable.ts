@@ -1,8 +1,8 @@
 import { AbortedError } from '../errors.ts';
 
 /**
- * The result of `work`, or AbortedError as soon as `signal` fires. What was sent is not taken back by that: the
- * operation may still take place.
+ * The result of `work`, or AbortedError as soon as `signal` fires. What was sent is not taken back by that:
+ * the operation may still take place.
  */
 export async function abortable<T>(
   op: string,

@@ -1,6 +1,6 @@
 /**
- * Host names and interfaces. Native code only gets numeric addresses: a resolver may hang, and a thread of ours
- * must not.
+ * Host names and interfaces. Native code only gets numeric addresses: a resolver may hang, and a thread of
+ * ours must not.
  */
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
@@ -62,8 +62,9 @@ function matches(name: string, pattern: string): boolean {
 }
 
 /**
- * Addresses of the interfaces that the environment asks for, or none where it does not: `GLOO_SOCKET_IFNAME`, else
- * `NCCL_SOCKET_IFNAME`, in NCCL's form: names are prefixes, `=` makes one exact, a leading `^` excludes the list.
+ * Addresses of the interfaces that the environment asks for, or none where it does not: `GLOO_SOCKET_IFNAME`,
+ * else `NCCL_SOCKET_IFNAME`, in NCCL's form: names are prefixes, `=` makes one exact, a leading `^` excludes
+ * the list.
  *
  * @throws InvalidArgumentError if no interface is left, naming those there are.
  */

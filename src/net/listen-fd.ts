@@ -6,9 +6,9 @@ import { InvalidArgumentError } from '../errors.ts';
 export const listenFdVariable = 'NODE_COLLECTIVES_LISTEN_FD';
 
 /**
- * The listening descriptor that the launcher handed to this process (rank 0), for the option `listenFd` of the
- * group; undefined where there is none. It is checked to be a listening TCP socket of this process, because a
- * grandchild inherits the variable but may have some other file under that number.
+ * The listening descriptor that the launcher handed to this process (rank 0), for the option `listenFd` of
+ * the group; undefined where there is none. It is checked to be a listening TCP socket of this process,
+ * because a grandchild inherits the variable but may have some other file under that number.
  *
  * @throws InvalidArgumentError the variable is no descriptor number, or that descriptor does not listen.
  */

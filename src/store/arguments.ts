@@ -11,7 +11,7 @@ function invalid(op: string, message: string): InvalidArgumentError {
 }
 
 function shown(value: unknown): string {
-  if (value === null) return 'null';
+  if (value === null || value === undefined) return String(value);
   if (typeof value === 'string') return JSON.stringify(value.slice(0, 40));
   if (typeof value === 'object') return value.constructor?.name ?? 'an object';
   return typeof value === 'function' ? 'a function' : `${typeof value} ${String(value)}`;

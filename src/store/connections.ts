@@ -1,7 +1,7 @@
 /**
- * The connections of one TcpStore. All quick operations go over one connection in the order they were called, so
- * a client reads its own writes. An operation that has to wait for keys first asks there, without waiting; only
- * where a key is missing does it wait, on a connection of its own, so that it holds up nothing else.
+ * The connections of one TcpStore. All quick operations go over one connection in the order they were called,
+ * so a client reads its own writes. An operation that has to wait for keys first asks there, without waiting;
+ * only where a key is missing does it wait, on a connection of its own, so that it holds up nothing else.
  */
 import { ClosedError, TimeoutError } from '../errors.ts';
 import { abortable } from '../net/abortable.ts';
@@ -83,7 +83,7 @@ export class Connections {
 
   async #onOwnLane(call: Call, op: LaneOp, began: number): Promise<unknown> {
     if (this.#closed) throw closedError(call.name);
-    const left = () => Math.max(1, call.timeoutMs - (performance.now() - began));
+    const left = () => Math.max(1, Math.ceil(call.timeoutMs - (performance.now() - began)));
     const lane = this.#idle.pop() ?? this.#lane();
     this.#waiting.add(lane);
     try {
@@ -108,8 +108,8 @@ export class Connections {
   }
 
   /**
-   * Connects a further lane. Connecting alone would retry to the end of its time, for a server that may be yet to
-   * come; this one has been there, and the main connection tells whether it still is.
+   * Connects a further lane. Connecting alone would retry to the end of its time, for a server that may be
+   * yet to come; this one has been there, and the main connection tells whether it still is.
    */
   async #reach(lane: NativeStoreLane, left: () => number): Promise<void> {
     for (;;) {

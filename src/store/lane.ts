@@ -1,6 +1,6 @@
 /**
- * The two native classes of the store, typed, and the waiting on them with an AbortSignal. A lane is one connection
- * with one native thread, which makes the calls on it one after the other.
+ * The two native classes of the store, typed. A lane is one connection with one native thread, which makes
+ * the calls on it one after the other.
  */
 import { binding } from '../native/binding.ts';
 

@@ -1,4 +1,6 @@
-/** A key-value store over TCP that speaks the wire protocol of PyTorch's TCPStore, as server and as client. */
+/**
+ * A key-value store over TCP that speaks the wire protocol of PyTorch's TCPStore, as server and as client.
+ */
 import { InvalidArgumentError } from '../errors.ts';
 import { resolveWithin } from '../net/hosts.ts';
 import {
@@ -21,15 +23,17 @@ export interface StoreCallOptions {
   /** Milliseconds until the operation fails with TimeoutError. Default: the store's `operationTimeoutMs`. */
   timeoutMs?: number;
   /**
-   * Ends the operation at once with AbortedError (`cause` is the signal's reason). What was already sent may still
-   * take place.
+   * Ends the operation at once with AbortedError (`cause` is the signal's reason). What was already sent may
+   * still take place.
    */
   signal?: AbortSignal;
 }
 
+/** What TcpStore.connect() takes. */
 export interface StoreConnectOptions {
   /** Host name or address of the server. */
   host: string;
+  /** Port of the server, from 1. */
   port: number;
   /** Milliseconds to look for the server, which may come later than its clients. Default 60,000. */
   timeoutMs?: number;
@@ -39,6 +43,7 @@ export interface StoreConnectOptions {
   signal?: AbortSignal;
 }
 
+/** What TcpStore.listen() takes. */
 export interface StoreListenOptions {
   /** Address to listen on, exactly. Default 127.0.0.1. */
   host?: string;
@@ -64,13 +69,14 @@ interface Shared {
 /**
  * A client of a TCPStore; made by `listen`, it also is the server.
  *
- * Operations of one object are served in the order they were called, except that one which has to wait for keys
- * does so on a connection of its own (and with a native thread of its own): it never holds up another. A client
- * always reads its own writes. An open store does not keep the process alive; a pending operation does.
+ * Operations of one object are served in the order they were called, except that one which has to wait for
+ * keys does so on a connection of its own (and with a native thread of its own): it never holds up another. A
+ * client always reads its own writes. An open store does not keep the process alive; a pending operation
+ * does.
  *
- * Every operation may fail with InvalidArgumentError (nothing was sent), TimeoutError, AbortedError, ClosedError
- * after `close()`, NetworkError when the connection was lost (there is no reconnecting: close this store), and
- * ProtocolError when the server answers something else than a TCPStore would.
+ * Every operation may fail with InvalidArgumentError (nothing was sent), TimeoutError, AbortedError,
+ * ClosedError after `close()`, NetworkError when the connection was lost (there is no reconnecting: close
+ * this store), and ProtocolError when the server answers something else than a TCPStore would.
  */
 export class TcpStore implements AsyncDisposable {
   readonly #shared: Shared;
@@ -118,7 +124,8 @@ export class TcpStore implements AsyncDisposable {
   /**
    * Connects to a server, ours or PyTorch's, retrying every few milliseconds while it is not there yet.
    *
-   * @throws TimeoutError, NetworkError for a host without address, ProtocolError if something else listens there
+   * @throws TimeoutError, NetworkError for a host without address, ProtocolError if something else listens
+   *   there
    */
   static async connect(options: StoreConnectOptions): Promise<TcpStore> {
     const op = 'store.connect';
@@ -131,7 +138,7 @@ export class TcpStore implements AsyncDisposable {
     const began = performance.now();
     const host = await bestAddress(op, name, timeoutMs, signal);
     const connections = new Connections(host, port);
-    await connections.connect(Math.max(1, timeoutMs - (performance.now() - began)), signal);
+    await connections.connect(Math.max(1, Math.ceil(timeoutMs - (performance.now() - began))), signal);
     return new TcpStore({ host, port, operationTimeoutMs, connections, server: undefined }, '/');
   }
 
@@ -140,6 +147,7 @@ export class TcpStore implements AsyncDisposable {
     return this.#shared.host;
   }
 
+  /** Port of the server. */
   get port(): number {
     return this.#shared.port;
   }
@@ -150,8 +158,8 @@ export class TcpStore implements AsyncDisposable {
   }
 
   /**
-   * A view whose keys all begin with `name/`, as PyTorch's PrefixStore makes them. Views nest, outermost first.
-   * They share the connections: closing one closes all.
+   * A view whose keys all begin with `name/`, as PyTorch's PrefixStore makes them. Views nest, outermost
+   * first. They share the connections: closing one closes all.
    */
   prefix(name: string): TcpStore {
     return new TcpStore(this.#shared, `${checkKey('store.prefix', this.#prefix, name, 'name')}/`);
@@ -183,8 +191,8 @@ export class TcpStore implements AsyncDisposable {
    * Adds to a counter, which begins at 0 and is decimal text to `get` and `set`; the new sum.
    *
    * @param amount a safe integer or a bigint of 64 bits
-   * @throws NetworkError if the value there is no number, or the sum none of 64 bits: the protocol has no answer
-   * for that but closing the connection
+   * @throws NetworkError if the value there is no number, or the sum none of 64 bits: the protocol has no
+   * answer for that but closing the connection
    */
   async add(key: string, amount: number | bigint, options?: StoreCallOptions): Promise<bigint> {
     const call = this.#one('store.add', LaneOp.add, key, options);
@@ -192,9 +200,9 @@ export class TcpStore implements AsyncDisposable {
   }
 
   /**
-   * Sets the key to `desired` if its value is `expected`, or if it is absent and `expected` is empty. Returns the
-   * value that is there afterwards. For an absent key and an `expected` that is not empty the protocol returns
-   * `expected`, though nothing was set.
+   * Sets the key to `desired` if its value is `expected`, or if it is absent and `expected` is empty. Returns
+   * the value that is there afterwards. For an absent key and an `expected` that is not empty the protocol
+   * returns `expected`, though nothing was set.
    */
   async compareSet(
     key: string,
@@ -247,7 +255,9 @@ export class TcpStore implements AsyncDisposable {
     await this.#run({ ...call, values: [checkValue(call.name, value)] });
   }
 
-  /** Closes the connections, and the server if it is ours. What is pending ends with ClosedError. Idempotent. */
+  /**
+   * Closes the connections, and the server if it is ours. What is pending ends with ClosedError. Idempotent.
+   */
   async close(): Promise<void> {
     this.#shared.connections.close();
     this.#shared.server?.close();

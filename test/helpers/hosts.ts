@@ -1,4 +1,7 @@
-/** Hosts for tests: network namespaces that the test makes, joined by a bridge of its own, and removes. Needs root. */
+/**
+ * Hosts for tests: network namespaces that the test makes, joined by a bridge of its own, and removes. Needs
+ * root.
+ */
 import { execFileSync } from 'node:child_process';
 
 export interface Host {

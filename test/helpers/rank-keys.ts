@@ -4,7 +4,9 @@ import { connect } from 'node:net';
 /** What a client of the store says first: VALIDATE and the magic number. */
 export const storeGreeting = Buffer.from([0, 0xce, 0xf7, 0x85, 0x3c]);
 
-/** Resolves once all these ranks have registered with the store at 127.0.0.1:port, which need not listen yet. */
+/**
+ * Resolves once all these ranks have registered with the store at 127.0.0.1:port, which need not listen yet.
+ */
 export async function registered(port: number, ranks: readonly number[], timeoutMs = 10_000): Promise<void> {
   const until = performance.now() + timeoutMs;
   while (!(await ask(port, ranks))) {

@@ -6,8 +6,8 @@
  *     ranks[0].send({ do: 'join' });
  *     const formed = await all(ranks, 'formed', 5_000);
  *
- * Whatever is started inside a test is killed when that test ends; if it failed, its output is printed. Outside a
- * test (beforeAll), call kill() yourself.
+ * Whatever is started inside a test is killed when that test ends; if it failed, its output is printed.
+ * Outside a test (beforeAll), call kill() yourself.
  */
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';

@@ -63,8 +63,9 @@ interface Bound {
 type TcpWrap = { TCP: new (kind: number) => Bound; constants: { SERVER: number } };
 
 /**
- * Ports of the kernel's choosing, all different, on which nobody listens. They stay bound until the test ends: with
- * SO_REUSEADDR (libuv's default and our store's) they can be listened on, but the kernel gives them to nobody else.
+ * Ports of the kernel's choosing, all different, on which nobody listens. They stay bound until the test
+ * ends: with SO_REUSEADDR (libuv's default and our store's) they can be listened on, but the kernel gives
+ * them to nobody else.
  */
 export async function freePorts(count: number, host = '127.0.0.1'): Promise<number[]> {
   const { TCP, constants } = (process as unknown as { binding(name: string): TcpWrap }).binding('tcp_wrap');

@@ -1,4 +1,5 @@
-// Several hosts: what crosses a network goes over TCP, what does not over UNIX sockets; addresses are chosen by route.
+// Several hosts: what crosses a network goes over TCP, what does not over UNIX sockets; addresses are chosen
+// by route.
 import { afterAll, describe, expect, test } from 'vitest';
 import { type Host, makeHosts, whyNoHosts } from '../helpers/hosts.ts';
 import { type RankProcess, startRank } from '../helpers/ranks.ts';

@@ -1,4 +1,5 @@
-// Collectives as JavaScript sees them: every type and reduction, in any size, and every mistake found in time.
+// Collectives as JavaScript sees them: every type and reduction, in any size, and every mistake found in
+// time.
 import { types } from 'node:util';
 import { type CollectiveArray, InvalidArgumentError, ProcessGroup } from 'node-collectives';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';

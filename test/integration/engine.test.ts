@@ -1,5 +1,6 @@
 /**
- * The example as a user runs it: compiled by the set-up (`npm test` and `npm start` do that first), with real processes.
+ * The example as a user runs it: compiled by the set-up (`npm test` and `npm start` do that first), with real
+ * processes.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';

@@ -1,5 +1,5 @@
-// Nothing waits on the event loop or on libuv's pool: while a rank waits for a late one, its process goes on; and
-// an idle group does not keep its process alive.
+// Nothing waits on the event loop or on libuv's pool: while a rank waits for a late one, its process goes on;
+// and an idle group does not keep its process alive.
 import { once } from 'node:events';
 import { expect, test } from 'vitest';
 import { meeting } from '../fixtures/lifecycle/groups.ts';

@@ -1,5 +1,5 @@
-// When a rank is killed, stops answering, leaves, gives up or calls something else: all others hear of it at once,
-// with the rank named.
+// When a rank is killed, stops answering, leaves, gives up or calls something else: all others hear of it at
+// once, with the rank named.
 import {
   AbortedError,
   CollectiveMismatchError,
@@ -72,7 +72,9 @@ test('a survivor forms the next group in the same process', async () => {
 });
 
 describe('in one process', () => {
-  /** Forms a group, lets each rank fail in its own way, and checks that nothing hangs and the group is over. */
+  /**
+   * Forms a group, lets each rank fail in its own way, and checks that nothing hangs and the group is over.
+   */
   async function failures(
     size: number,
     call: (group: ProcessGroup, rank: number) => Promise<unknown> | undefined,

@@ -1,5 +1,5 @@
-// A process may end in any stage of its group's life and in any way: no hang, no crash, and the other ranks of
-// the group hear of it at once.
+// A process may end in any stage of its group's life and in any way: no hang, no crash, and the other ranks
+// of the group hear of it at once.
 import { hasUnfinishedDp, ProcessGroup } from 'node-collectives';
 import { describe, expect, test } from 'vitest';
 import { type Failure, meeting } from '../fixtures/lifecycle/groups.ts';

@@ -1,5 +1,5 @@
-// Our store and PyTorch's, in both directions. Each function throws at the first difference and returns the number
-// of checks that passed.
+// Our store and PyTorch's, in both directions. Each function throws at the first difference and returns the
+// number of checks that passed.
 import { deepEqual, equal, ok, rejects } from 'node:assert/strict';
 import { Python } from './python.mjs';
 
@@ -129,7 +129,8 @@ export async function torchServer(python, TcpStore, kind) {
         await late;
       },
       async () => {
-        // The legacy server does not wake a waiter for COMPARE_SET; asked again, it says that the key is there.
+        // The legacy server does not wake a waiter for COMPARE_SET; asked again, it says that the key is
+        // there.
         const late = store.wait(['late6'], { timeoutMs: kind === 'legacy' ? 500 : 60_000 });
         late.catch(() => {});
         await rejects(store.get('never', { timeoutMs: 300 }), { code: 'TIMEOUT' });

@@ -1,5 +1,5 @@
-// Python programs with PyTorch, as other processes. Their text is passed with -c, so that PATH may also be a wrapper
-// that runs Python where this repository is not to be found (a chroot, a container).
+// Python programs with PyTorch, as other processes. Their text is passed with -c, so that PATH may also be a
+// wrapper that runs Python where this repository is not to be found (a chroot, a container).
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';

@@ -1,4 +1,5 @@
-// A root folder with Node, the libraries Node itself needs, and nothing else: no compiler, no shell, no libgloo.
+// A root folder with Node, the libraries Node itself needs, and nothing else: no compiler, no shell, no
+// libgloo.
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, realpathSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';

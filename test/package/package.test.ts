@@ -1,5 +1,6 @@
 /**
- * The package as users get it: built, packed, installed into an empty folder, and run where nothing but Node is.
+ * The package as users get it: built, packed, installed into an empty folder, and run where nothing but Node
+ * is.
  */
 import { type SpawnSyncOptions, spawnSync } from 'node:child_process';
 import {

@@ -65,7 +65,7 @@ describe('the array', () => {
     ['null', null, 'null'],
     ['a number', 5, '5'],
     ['a text', 'text', "'text'"],
-    ['a plain array', [1, 2], 'an object of Array'],
+    ['a plain array', [1, 2], 'an array of 2'],
     ['a DataView', new DataView(new ArrayBuffer(8)), 'an object of DataView'],
     ['an ArrayBuffer', new ArrayBuffer(8), 'an object of ArrayBuffer'],
     ['an object like one', { length: 2, 0: 1, 1: 2 }, 'an object of Object'],

@@ -68,6 +68,12 @@ describe('dpConfigFromEnv', () => {
     expect(dpConfigFromEnv({ VLLM_DP_MASTER_PORT: '65534' }).peekDpInitPorts(5)).toEqual([65534, 65535]);
   });
 
+  test.each(['-1', '65536'])("'%s' is no port", (text) => {
+    expect(() => dpConfigFromEnv({ VLLM_DP_MASTER_PORT: text })).toThrow(
+      `VLLM_DP_MASTER_PORT must be a port from 0 to 65535, but is ${text}`,
+    );
+  });
+
   test('the launcher hands its descriptor to the first group only', async () => {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -133,6 +139,13 @@ describe('statelessInitDpGroup', () => {
       expect((error as Error).message).toContain('config must be a parallel configuration');
     },
   );
+
+  test.each([
+    [null, 'options must be an object, but is null'],
+    [{ onWarning: 'x' }, "onWarning must be a function, but is 'x'"],
+  ])('refuses options %j', async (options, text) => {
+    await expect(statelessInitDpGroup(dpConfigFromEnv({}), options as never)).rejects.toThrow(text);
+  });
 
   test('takes the first port, and uses up that one', async () => {
     const candidates = await ports(5);

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import * as api from 'node-collectives';
 import { describe, expect, test } from 'vitest';
+import { makeError } from '../../src/errors.ts';
 
 type ErrorClass = new (
   message: string,
@@ -48,14 +49,14 @@ describe.each(classes)('%s', (name, Class) => {
   });
 
   test('is made from its code', () => {
-    const error = api.makeError(Class.code, 'text', { rank: 1 });
+    const error = makeError(Class.code, 'text', { rank: 1 });
     expect(error).toBeInstanceOf(Class);
     expect(error).toMatchObject({ message: 'text', rank: 1 });
   });
 });
 
 test('an unknown code still is an error of this package', () => {
-  expect(api.makeError('NEW', 'text', {})).toBeInstanceOf(api.InternalError);
+  expect(makeError('NEW', 'text', {})).toBeInstanceOf(api.InternalError);
 });
 
 test('docs/errors.md is what src/errors.ts says', () => {

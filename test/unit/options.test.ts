@@ -1,0 +1,43 @@
+// What ProcessGroup.create() refuses before anything is opened: each message names the option and what it should be.
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
+import { InvalidArgumentError, ProcessGroup } from 'node-collectives';
+import { expect, onTestFinished, test, vi } from 'vitest';
+
+const good = { masterAddr: '127.0.0.1', masterPort: 0, rank: 0, worldSize: 1 };
+
+test.each([
+  [{ masterAddr: 'tcp://127.0.0.1' }, 'masterAddr must be an address or host name, without scheme'],
+  [{ masterAddr: '127.0.0.1:29500' }, 'without scheme, brackets or port'],
+  [{ masterAddr: '[::1]' }, 'without scheme, brackets or port'],
+  [{ masterPort: 70_000 }, 'masterPort must be a whole number from 0 to 65535, but is 70000'],
+  [{ masterPort: [] }, 'at least one candidate, but is an array of 0'],
+  [{ masterPorts: [1] }, 'masterPorts must be left out where masterPort is given'],
+  [{ rank: Number.NaN }, 'rank must be a whole number from 0 to 0, but is NaN'],
+  [{ rank: 1, worldSize: 2 }, 'give a port (VLLM_DP_MASTER_PORT'],
+  [{ store: {} }, 'store must be a TcpStore, or an object with set, get and add'],
+  [{ store: 'redis' }, "but is 'redis'"],
+  [{ settings: 'x' }, 'settings must be an object of names and texts'],
+  [{ settings: { a: 1 } }, 'settings.a must be a text, but is 1'],
+  [{ settings: { 'a=b': 'c' } }, "a name in settings must be some text without '='"],
+  [{ signal: new AbortController() }, 'signal must be an AbortSignal, but is an object of AbortController'],
+  [{ listenFd: 5, rank: 1, worldSize: 2, masterPort: 9 }, 'listenFd must be given on rank 0 only'],
+])('%j is refused', async (options, text) => {
+  const created = ProcessGroup.create({ ...good, ...options } as never);
+  await expect(created).rejects.toThrow(InvalidArgumentError);
+  await expect(created).rejects.toThrow(text);
+});
+
+test('rank 0 is told that the launcher holds its port', async () => {
+  const server = createServer().listen(0, '127.0.0.1');
+  onTestFinished(() => void server.close());
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
+  vi.stubEnv('MASTER_ADDR', '127.0.0.1');
+  vi.stubEnv('MASTER_PORT', String(port));
+  vi.stubEnv('NODE_COLLECTIVES_LISTEN_FD', String(fd));
+  await expect(ProcessGroup.create({ ...good, masterPort: port })).rejects.toThrow(
+    `the launcher holds port ${port} open for this rank; pass it on with \`listenFd: listenFdFromEnvironment()\``,
+  );
+});
