@@ -95,6 +95,7 @@ export async function votes(args: string[]): Promise<void> {
     const met =
       limit === undefined ||
       (p50 / gloo50 <= limit.p50 && (limit.p99 === undefined || p99 / gloo99 <= limit.p99));
+    if (!met) process.exitCode = 1;
     const cells = [ranks, p50, p99, gloo50, gloo99].map((n, i) =>
       n.toFixed(i === 0 ? 0 : 1).padStart(i === 0 ? 5 : 9),
     );

@@ -29,13 +29,8 @@ async function main(): Promise<number> {
   if (options === 'help' || options.trace === undefined) throw new Error('start main, not the engine');
   const requests = parseTrace(readFileSync(options.trace, 'utf8')).requests.slice(0, options.limit);
 
-  const config = dpConfigFromEnv();
-  // Rank 0 gets the socket that already listens on the group's port from the launcher.
-  const listenFd = config.takeListenFd();
-  const group = await statelessInitDpGroup(config, {
-    groupName: 'dp-engine',
-    ...(listenFd === undefined ? {} : { listenFd }),
-  });
+  // Rank 0 listens on the socket that the launcher holds for it: no other job can have the port.
+  const group = await statelessInitDpGroup(dpConfigFromEnv(), { groupName: 'dp-engine' });
   try {
     return await serve(group, requests, options);
   } finally {

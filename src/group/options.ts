@@ -1,5 +1,6 @@
 /** Options of a group: checked here, resolved, and put into the form the native side takes. */
 import { isIP } from 'node:net';
+import { nearest } from '../config/nearest.ts';
 import {
   AbortedError,
   BackendUnavailableError,
@@ -79,6 +80,38 @@ export function jobIdFromEnvironment(env: NodeJS.ProcessEnv = process.env): stri
   return env['NODE_COLLECTIVES_JOB_ID'] ?? env['TORCHELASTIC_RUN_ID'] ?? env['SLURM_JOB_ID'] ?? '';
 }
 
+const optionNames = [
+  'masterAddr',
+  'masterPort',
+  'masterPorts',
+  'rank',
+  'worldSize',
+  'backend',
+  'backendReason',
+  'timeoutMs',
+  'initTimeoutMs',
+  'groupName',
+  'jobId',
+  'listenFd',
+  'store',
+  'settings',
+  'signal',
+] as const satisfies readonly (keyof ProcessGroupOptions)[];
+
+/** A misspelt option would otherwise mean its default. */
+function checkNames(options: object): void {
+  const known: readonly string[] = optionNames;
+  for (const name of Object.keys(options)) {
+    if (known.includes(name)) continue;
+    const meant = nearest(name, known);
+    const hint =
+      meant === undefined
+        ? `there are ${known.filter((each) => each !== 'backendReason').join(', ')}`
+        : `did you mean ${meant}?`;
+    throw new InvalidArgumentError(`create: there is no option '${name}'; ${hint}`, { op: 'create' });
+  }
+}
+
 function checkText(name: string, value: unknown): string {
   if (typeof value !== 'string') throw refuse('create', name, 'a text', value);
   return value;
@@ -115,6 +148,7 @@ export async function prepare(
 ): Promise<Settled> {
   if (typeof options !== 'object' || options === null)
     throw refuse('create', 'options', 'an object', options);
+  checkNames(options);
   const {
     timeoutMs = defaultTimeoutMs,
     initTimeoutMs = defaultInitTimeoutMs,

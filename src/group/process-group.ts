@@ -130,6 +130,7 @@ export class ProcessGroup {
     return this.#settled.native.size;
   }
 
+  /** What this group is: its members, addresses and limits, and whether it still is open. */
   info(): GroupInfo {
     const native = this.#formed as NativeGroupInfo;
     const settled = this.#settled;
@@ -233,6 +234,7 @@ export class ProcessGroup {
    * @internal
    */
   vote(op: 'max' | 'sum', values: number[], options: OperationOptions | undefined): Promise<number[]>;
+  /** @internal */
   vote(op: 'min', values: bigint[], options: OperationOptions | undefined): Promise<bigint[]>;
   async vote(
     op: 'max' | 'sum' | 'min',
@@ -250,6 +252,7 @@ export class ProcessGroup {
 
   /** The same, blocking this thread. @internal */
   voteSync(op: 'max' | 'sum', values: number[], options: OperationOptions | undefined): number[];
+  /** @internal */
   voteSync(op: 'min', values: bigint[], options: OperationOptions | undefined): bigint[];
   voteSync(
     op: 'max' | 'sum' | 'min',

@@ -12,6 +12,7 @@ export class DpEnvironment implements DpGroupConfig {
   /** Moves on with every port handed out. */
   dataParallelMasterPort: number;
   readonly #env: NodeJS.ProcessEnv;
+  readonly #launcherPort: number;
 
   constructor(env: NodeJS.ProcessEnv) {
     this.dataParallelSize = integer(env, 'VLLM_DP_SIZE', 1);
@@ -26,6 +27,7 @@ export class DpEnvironment implements DpGroupConfig {
       );
     }
     this.#env = env;
+    this.#launcherPort = this.dataParallelMasterPort;
   }
 
   getNextDpInitPort(): number {
@@ -39,9 +41,19 @@ export class DpEnvironment implements DpGroupConfig {
     );
   }
 
+  /** Whether the launcher keeps that port bound for this process. @internal */
+  holdsPort(port: number): boolean {
+    return port === this.#launcherPort && listenFdFromEnvironment(this.#env) !== undefined;
+  }
+
+  /** statelessInitDpGroup() takes the launcher's descriptor by itself. @internal */
+  handOver(port: number): number | undefined {
+    return this.holdsPort(port) ? this.takeListenFd() : undefined;
+  }
+
   /**
-   * The listening descriptor that the launcher handed to rank 0, for the option `listenFd`; once, since it
-   * serves one group. The variable goes with it: the number may mean another file later.
+   * The listening descriptor that the launcher handed to rank 0, for the option `listenFd` of
+   * ProcessGroup.create(); once, since it serves one group. The variable goes with it: the number may mean another file later.
    */
   takeListenFd(): number | undefined {
     const fd = listenFdFromEnvironment(this.#env);

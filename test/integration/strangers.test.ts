@@ -37,6 +37,24 @@ const strangers: Record<string, (port: number) => Promise<unknown>> = {
   'who greet the store correctly': (port) =>
     Promise.all(Array.from({ length: 10 }, async () => (await visit(port)).write(storeGreeting))),
   '500 of them': (port) => Promise.all(Array.from({ length: 500 }, () => visit(port))),
+  '1,000 of them who talk nonsense': (port) =>
+    Promise.all(
+      Array.from({ length: 1_000 }, async (_, i) =>
+        (await visit(port)).end(garbage[i % garbage.length] as Buffer),
+      ),
+    ),
+  'who say one byte of a greeting every second': async (port) => {
+    const sockets = await Promise.all(Array.from({ length: 20 }, () => visit(port)));
+    let said = 0;
+    const say = () => {
+      const at = said % storeGreeting.length;
+      for (const socket of sockets) socket.write(storeGreeting.subarray(at, at + 1));
+      said += 1;
+    };
+    say();
+    const timer = setInterval(say, 1_000);
+    onTestFinished(() => clearInterval(timer));
+  },
 };
 
 describe('strangers at every listening port while a group forms', () => {

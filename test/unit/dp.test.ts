@@ -1,5 +1,5 @@
 // The data-parallel group's set-up as far as it needs no other process.
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import {
   AddressInUseError,
   addressInUseWarning,
@@ -80,6 +80,17 @@ describe('dpConfigFromEnv', () => {
     const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
     const config = dpConfigFromEnv({ NODE_COLLECTIVES_LISTEN_FD: String(fd) });
     expect([config.takeListenFd(), config.takeListenFd()]).toEqual([fd, undefined]);
+    const { port } = server.address() as AddressInfo;
+    const named = dpConfigFromEnv({
+      NODE_COLLECTIVES_LISTEN_FD: String(fd),
+      VLLM_DP_MASTER_PORT: String(port),
+    });
+    expect([named.holdsPort(port + 1), named.holdsPort(port)]).toEqual([false, true]);
+    expect([named.handOver(port), named.handOver(port), named.holdsPort(port)]).toEqual([
+      fd,
+      undefined,
+      false,
+    ]);
     expect(dpConfigFromEnv({}).takeListenFd()).toBe(undefined);
     server.close();
   });

@@ -7,6 +7,8 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 const good = { masterAddr: '127.0.0.1', masterPort: 0, rank: 0, worldSize: 1 };
 
 test.each([
+  [{ timeout: 5 }, "there is no option 'timeout'; did you mean timeoutMs?"],
+  [{ colour: 'red' }, "there is no option 'colour'; there are masterAddr, masterPort"],
   [{ masterAddr: 'tcp://127.0.0.1' }, 'masterAddr must be an address or host name, without scheme'],
   [{ masterAddr: '127.0.0.1:29500' }, 'without scheme, brackets or port'],
   [{ masterAddr: '[::1]' }, 'without scheme, brackets or port'],
