@@ -2,23 +2,13 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { currentHost, type HostFacts } from '../src/config/host.ts';
+import { currentHost } from '../src/config/host.ts';
 import type { ParallelConfigInput } from '../src/config/parallel-settings.ts';
 import { ParallelConfig } from '../src/group/parallel-config.ts';
+import { cudaHost as cuda } from '../test/helpers/host-facts.ts';
 import { median, quantile } from './statistics.ts';
 
 const env = {};
-const cuda: HostFacts = {
-  platform: 'cuda',
-  deviceCount: 8,
-  distBackend: 'nccl',
-  customAllReduce: true,
-  rayAvailable: false,
-  rayRunning: false,
-  inPlacementGroup: false,
-  batchInvariant: false,
-  openPorts: () => [41001, 41002, 41003, 41004, 41005],
-};
 
 const cases: Record<string, () => ParallelConfig> = {
   'defaults, this machine': () => new ParallelConfig({}, { host: currentHost(), env }),
