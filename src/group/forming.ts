@@ -1,6 +1,7 @@
 /** Forming a group: from a native group's events to the promise that create() returns. */
 import type { CollectivesError } from '../errors.ts';
 import { binding, type NativeGroup, type NativeGroupEvent } from '../native/binding.ts';
+import { abortReason } from '../net/abortable.ts';
 import { type GroupMessage, report } from './events.ts';
 import { formationOver, type Settled } from './options.ts';
 
@@ -57,7 +58,7 @@ export function form<G extends object>(
   listener.group = new WeakRef(group);
   listener.joining = { native, joined };
   const { signal } = settled;
-  const onAbort = () => native.abort(reasonOf(signal?.reason));
+  const onAbort = () => native.abort(abortReason(signal as AbortSignal));
   signal?.addEventListener('abort', onAbort, { once: true });
   // It may have fired since it was checked, and does so only once.
   if (signal?.aborted) onAbort();
@@ -133,10 +134,6 @@ function onEvent<G extends object>(listener: Listener<G>, event: NativeGroupEven
       setImmediate(listener.end);
       return;
   }
-}
-
-function reasonOf(reason: unknown): string {
-  return reason instanceof Error ? reason.message : String(reason ?? 'its signal was aborted');
 }
 
 /**

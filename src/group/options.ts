@@ -1,17 +1,12 @@
 /** Options of a group: checked here, resolved, and put into the form the native side takes. */
 import { isIP } from 'node:net';
 import { nearest } from '../config/nearest.ts';
-import {
-  AbortedError,
-  BackendUnavailableError,
-  type ErrorFacts,
-  InvalidArgumentError,
-  TimeoutError,
-} from '../errors.ts';
+import { AbortedError, BackendUnavailableError, InvalidArgumentError } from '../errors.ts';
 import type { NativeGroupOptions } from '../native/binding.ts';
-import { abortable } from '../net/abortable.ts';
+import { abortable, abortReason } from '../net/abortable.ts';
 import { allowedAddresses, resolveWithin } from '../net/hosts.ts';
 import { listenFdFromEnvironment } from '../net/listen-fd.ts';
+import { within } from '../net/within.ts';
 import { checkInteger, checkTimeout, refuse } from './arrays.ts';
 
 /** What a coordination store has to offer; `TcpStore` does. */
@@ -276,21 +271,7 @@ function isStore(value: unknown): boolean {
 
 function throwIfAborted(signal: AbortSignal | undefined, rank: number): void {
   if (!signal?.aborted) return;
-  const reason = signal.reason instanceof Error ? signal.reason.message : String(signal.reason);
-  throw new AbortedError(`aborted by rank ${rank}: ${reason}`, { rank, peer: rank, op: 'join' });
-}
-
-/** `work`, or TimeoutError: a store of the caller's may know no time limits. What is late is left behind. */
-async function within<T>(limitMs: number, work: Promise<T>, late: string, facts: ErrorFacts): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const timeout = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new TimeoutError(late, facts)), Math.min(limitMs, 0x7fffffff));
-  });
-  try {
-    return await Promise.race([work, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
+  throw new AbortedError(`aborted by rank ${rank}: ${abortReason(signal)}`, { rank, peer: rank, op: 'join' });
 }
 
 /** What rank 0 leaves in place of its address when the formation has failed: look for the next. */

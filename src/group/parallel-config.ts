@@ -7,7 +7,7 @@ import {
   ParallelSettings,
 } from '../config/parallel-settings.ts';
 import { isPlainObject } from '../config/python.ts';
-import { listenFdFromEnvironment, listenFdVariable } from '../net/listen-fd.ts';
+import { listenFdFromEnvironment, takeListenFd } from '../net/listen-fd.ts';
 import { refuse } from './arrays.ts';
 import {
   type BackendChoice,
@@ -108,10 +108,7 @@ export class ParallelConfig extends ParallelSettings implements DpGroupConfig {
     if (held?.take !== undefined) return held.take();
     held?.release();
     if (held !== undefined) return undefined;
-    const fd = this.#launcherFd(port);
-    // It serves one group; a later one, or a child, must not take it for a listening socket again.
-    if (fd !== undefined) delete this.environment[listenFdVariable];
-    return fd;
+    return this.#launcherFd(port) === undefined ? undefined : takeListenFd(this.environment);
   }
 
   /** The socket that `node-collectives launch` handed to rank 0, if it listens on that port. */

@@ -8,6 +8,7 @@ import {
   OpKind,
   ReduceOp,
 } from '../native/binding.ts';
+import { longestTimerMs } from '../net/within.ts';
 import {
   type CollectiveArray,
   checkArray,
@@ -315,5 +316,3 @@ export class ProcessGroup {
 }
 
 const nothing = new Uint8Array(0);
-/** A timer that is set for longer fires at once. */
-const longestTimerMs = 2 ** 31 - 1;

@@ -1,7 +1,7 @@
 /** The data-parallel settings that a launcher leaves in the environment. */
 import { InvalidArgumentError } from '../errors.ts';
 import type { DpGroupConfig } from '../group/dp.ts';
-import { listenFdFromEnvironment } from '../net/listen-fd.ts';
+import { listenFdFromEnvironment, takeListenFd } from '../net/listen-fd.ts';
 
 /** The configuration that the environment describes; see dpConfigFromEnv(). */
 export class DpEnvironment implements DpGroupConfig {
@@ -56,9 +56,7 @@ export class DpEnvironment implements DpGroupConfig {
    * ProcessGroup.create(); once, since it serves one group. The variable goes with it: the number may mean another file later.
    */
   takeListenFd(): number | undefined {
-    const fd = listenFdFromEnvironment(this.#env);
-    delete this.#env['NODE_COLLECTIVES_LISTEN_FD'];
-    return fd;
+    return takeListenFd(this.#env);
   }
 }
 

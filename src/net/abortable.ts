@@ -27,3 +27,9 @@ export async function abortable<T>(
     if (listener) signal.removeEventListener('abort', listener);
   }
 }
+
+/** Why a signal fired, in words. */
+export function abortReason(signal: AbortSignal): string {
+  const reason: unknown = signal.reason;
+  return reason instanceof Error ? reason.message : String(reason ?? 'its signal was aborted');
+}

@@ -5,8 +5,9 @@
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
-import { InvalidArgumentError, NetworkError, TimeoutError } from '../errors.ts';
+import { InvalidArgumentError, NetworkError } from '../errors.ts';
 import { abortable } from './abortable.ts';
+import { within } from './within.ts';
 
 /**
  * Numeric addresses of a host, best first. Numeric hosts and `localhost` need no look-up.
@@ -42,18 +43,8 @@ export async function resolveWithin(
   timeoutMs: number,
   signal?: AbortSignal,
 ): Promise<string[]> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(
-      () => reject(new TimeoutError(`${op}: '${host}' was not resolved within ${timeoutMs} ms`, { op })),
-      Math.min(timeoutMs, 0x7fffffff),
-    );
-  });
-  try {
-    return await abortable(op, signal, () => Promise.race([late, resolveHost(host)]));
-  } finally {
-    clearTimeout(timer);
-  }
+  const late = `${op}: '${host}' was not resolved within ${timeoutMs} ms`;
+  return abortable(op, signal, () => within(timeoutMs, resolveHost(host), late, { op }));
 }
 
 /** One entry of `GLOO_SOCKET_IFNAME` / `NCCL_SOCKET_IFNAME`: `eth` is a prefix, `=eth0` a whole name. */

@@ -32,6 +32,16 @@ export function listenFdFromEnvironment(env: NodeJS.ProcessEnv = process.env): n
   return fd;
 }
 
+/**
+ * listenFdFromEnvironment(), once: it serves one group, and the variable goes with it, since the number may mean
+ * another file later, also in a child.
+ */
+export function takeListenFd(env: NodeJS.ProcessEnv): number | undefined {
+  const fd = listenFdFromEnvironment(env);
+  delete env[listenFdVariable];
+  return fd;
+}
+
 function socketInode(fd: number): number | undefined {
   try {
     const stat = fstatSync(fd);
