@@ -88,6 +88,10 @@ export class NetworkError extends errorClass('NETWORK') {}
 export class ResourceError extends errorClass('RESOURCE') {}
 /** The backend asked for cannot be used here. */
 export class BackendUnavailableError extends errorClass('BACKEND_UNAVAILABLE') {}
+/** The library that was loaded (NCCL, RCCL, a driver) does not have what was asked for. */
+export class UnsupportedError extends errorClass('UNSUPPORTED') {}
+/** A GPU's driver, or NCCL or RCCL, reported a failure. */
+export class DeviceError extends errorClass('DEVICE') {}
 /** The native addon could not be loaded; the message lists every attempt. */
 export class AddonLoadError extends errorClass('ADDON_NOT_LOADED') {}
 /** A defect of this package; please report it. */
@@ -109,6 +113,8 @@ const classes = [
   NetworkError,
   ResourceError,
   BackendUnavailableError,
+  UnsupportedError,
+  DeviceError,
   AddonLoadError,
   InternalError,
 ];

@@ -31,6 +31,7 @@ export {
   ClosedError,
   CollectiveMismatchError,
   CollectivesError,
+  DeviceError,
   type ErrorFacts,
   errorClasses,
   GroupMismatchError,
@@ -43,6 +44,7 @@ export {
   RendezvousError,
   ResourceError,
   TimeoutError,
+  UnsupportedError,
 } from './errors.ts';
 export type { CollectiveArray, DTypeName, ReduceOpName } from './group/arrays.ts';
 export {

@@ -35,6 +35,12 @@ const char* codeName(ErrorCode code) noexcept {
       return "NETWORK";
     case ErrorCode::kResource:
       return "RESOURCE";
+    case ErrorCode::kBackendUnavailable:
+      return "BACKEND_UNAVAILABLE";
+    case ErrorCode::kUnsupported:
+      return "UNSUPPORTED";
+    case ErrorCode::kDevice:
+      return "DEVICE";
     case ErrorCode::kInternal:
       return "INTERNAL";
   }

@@ -26,6 +26,9 @@ enum class ErrorCode {
   kProtocol,            // the other side does not speak as agreed
   kNetwork,             // a socket call failed; `errnum` says how
   kResource,            // out of descriptors, memory or threads
+  kBackendUnavailable,  // the backend asked for cannot be used here
+  kUnsupported,         // the library that was loaded is too old or too small for what was asked
+  kDevice,              // the GPU's driver or NCCL reported a failure
   kInternal,            // a defect of this library
 };
 

@@ -12,6 +12,16 @@ const char* name(OpKind kind) noexcept {
       return "allGather";
     case OpKind::kBarrier:
       return "barrier";
+    case OpKind::kReduce:
+      return "reduce";
+    case OpKind::kReduceScatter:
+      return "reduceScatter";
+    case OpKind::kAllToAll:
+      return "allToAll";
+    case OpKind::kSend:
+      return "send";
+    case OpKind::kRecv:
+      return "recv";
   }
   return "unknown";
 }
@@ -42,6 +52,10 @@ const char* name(DType dtype) noexcept {
       return "float32";
     case DType::kFloat64:
       return "float64";
+    case DType::kFloat8E4M3:
+      return "float8e4m3";
+    case DType::kFloat8E5M2:
+      return "float8e5m2";
   }
   return "unknown";
 }
@@ -74,6 +88,8 @@ size_t elementSize(DType dtype) noexcept {
   switch (dtype) {
     case DType::kInt8:
     case DType::kUint8:
+    case DType::kFloat8E4M3:
+    case DType::kFloat8E5M2:
       return 1;
     case DType::kInt16:
     case DType::kUint16:

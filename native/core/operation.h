@@ -6,7 +6,18 @@
 
 namespace nc {
 
-enum class OpKind : uint8_t { kAllReduce = 1, kBroadcast, kAllGather, kBarrier };
+enum class OpKind : uint8_t {
+  kAllReduce = 1,
+  kBroadcast,
+  kAllGather,
+  kBarrier,
+  kReduce,
+  kReduceScatter,
+  kAllToAll,
+  kSend,
+  kRecv,
+};
+inline constexpr OpKind kLastOpKind = OpKind::kRecv;
 
 enum class DType : uint8_t {
   kInt8 = 1,
@@ -21,7 +32,11 @@ enum class DType : uint8_t {
   kBFloat16,
   kFloat32,
   kFloat64,
+  // On devices only: no reduction of these is defined on the CPU.
+  kFloat8E4M3,
+  kFloat8E5M2,
 };
+inline constexpr DType kLastDType = DType::kFloat8E5M2;
 
 enum class ReduceOp : uint8_t { kNone = 0, kSum, kProd, kMin, kMax, kAvg, kBand, kBor, kBxor };
 
@@ -38,7 +53,7 @@ struct Stamp {
   OpKind kind{};
   DType dtype{};
   ReduceOp reduceOp{};
-  int32_t root = -1;   // broadcast's source rank, else -1
+  int32_t root = -1;   // broadcast's source rank, reduce's target, the other rank of send and recv; else -1
   uint64_t count = 0;  // elements each rank contributes
 
   bool operator==(const Stamp&) const = default;

@@ -257,6 +257,9 @@ ReduceFn reduceFunction(DType dtype, ReduceOp op) {
       return select<float>(dtype, op);
     case DType::kFloat64:
       return select<double>(dtype, op);
+    case DType::kFloat8E4M3:
+    case DType::kFloat8E5M2:
+      throw Error(ErrorCode::kInvalidArgument, std::string(name(dtype)) + " is reduced on devices only");
   }
   throw Error(ErrorCode::kInvalidArgument, "unknown data type");
 }
@@ -288,6 +291,9 @@ Widening widening(DType dtype) {
       return Wide<float, float>::make();
     case DType::kFloat64:
       return Wide<double, double>::make();
+    case DType::kFloat8E4M3:
+    case DType::kFloat8E5M2:
+      throw Error(ErrorCode::kInvalidArgument, std::string(name(dtype)) + " is averaged on devices only");
   }
   throw Error(ErrorCode::kInvalidArgument, "unknown data type");
 }

@@ -120,8 +120,9 @@ void Collectives::dispatch(const Call& call) {
       return allGather(call);
     case OpKind::kBarrier:
       return;
+    default:
+      throw Error(ErrorCode::kInternal, std::string(name(call.stamp.kind)) + " is not known here");
   }
-  throw Error(ErrorCode::kInternal, "unknown operation");
 }
 
 std::optional<FirstMessage> Collectives::firstMessage(const Stamp& stamp) const {

@@ -34,8 +34,8 @@ void checkStamp(const Stamp& stamp, bool data) {
   const auto kind = static_cast<uint8_t>(stamp.kind);
   const auto dtype = static_cast<uint8_t>(stamp.dtype);
   const auto op = static_cast<uint8_t>(stamp.reduceOp);
-  if (kind > static_cast<uint8_t>(OpKind::kBarrier) || (data && kind == 0)) refuse("unknown operation");
-  if (dtype > static_cast<uint8_t>(DType::kFloat64) || (data && dtype == 0)) refuse("unknown data type");
+  if (kind > static_cast<uint8_t>(kLastOpKind) || (data && kind == 0)) refuse("unknown operation");
+  if (dtype > static_cast<uint8_t>(kLastDType) || (data && dtype == 0)) refuse("unknown data type");
   if (op > static_cast<uint8_t>(ReduceOp::kBxor)) refuse("unknown reduce op");
 }
 

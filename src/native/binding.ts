@@ -5,7 +5,17 @@ import { type CollectivesError, type ErrorFacts, makeError } from '../errors.ts'
 import { loadAddon } from './load.ts';
 
 /** Native numbers of operations, data types and reduce ops; the same as in native/core/operation.h. */
-export const OpKind = { allReduce: 1, broadcast: 2, allGather: 3, barrier: 4 } as const;
+export const OpKind = {
+  allReduce: 1,
+  broadcast: 2,
+  allGather: 3,
+  barrier: 4,
+  reduce: 5,
+  reduceScatter: 6,
+  allToAll: 7,
+  send: 8,
+  recv: 9,
+} as const;
 export const DType = {
   int8: 1,
   uint8: 2,
