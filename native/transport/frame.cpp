@@ -9,7 +9,7 @@ namespace nc::transport {
 namespace {
 
 constexpr uint16_t kMagic = 0x434E;  // "NC"
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersion = 2;
 
 static_assert(std::endian::native == std::endian::little, "frames are written as they lie in memory");
 
@@ -56,6 +56,12 @@ void encode(const FrameHeader& header, std::span<std::byte, kFrameHeaderBytes> o
   put(at + 24, header.stamp.count);
   put(at + 32, header.slot);
   put(at + 40, header.length);
+  put(at + 48, header.number);
+  put(at + 56, header.tag);
+}
+
+void setNumber(std::span<std::byte, kFrameHeaderBytes> header, uint64_t number) noexcept {
+  put(header.data() + 48, number);
 }
 
 FrameHeader decode(std::span<const std::byte, kFrameHeaderBytes> in) {
@@ -63,7 +69,7 @@ FrameHeader decode(std::span<const std::byte, kFrameHeaderBytes> in) {
   if (take<uint16_t>(at) != kMagic) refuse("bad magic number");
   if (take<uint8_t>(at + 2) != kVersion) refuse("version " + std::to_string(take<uint8_t>(at + 2)));
   const auto kind = take<uint8_t>(at + 3);
-  if (kind < static_cast<uint8_t>(FrameKind::kData) || kind > static_cast<uint8_t>(FrameKind::kGoodbye)) {
+  if (kind < static_cast<uint8_t>(FrameKind::kData) || kind > static_cast<uint8_t>(kLastFrameKind)) {
     refuse("unknown frame kind " + std::to_string(kind));
   }
   if (take<uint8_t>(at + 7) != 0) refuse("reserved byte in use");
@@ -78,6 +84,8 @@ FrameHeader decode(std::span<const std::byte, kFrameHeaderBytes> in) {
   header.stamp.count = take<uint64_t>(at + 24);
   header.slot = take<uint64_t>(at + 32);
   header.length = take<uint64_t>(at + 40);
+  header.number = take<uint64_t>(at + 48);
+  header.tag = take<uint64_t>(at + 56);
   const bool data = header.kind == FrameKind::kData;
   checkStamp(header.stamp, data);
   if (header.length > (data ? kMaxDataBytes : kMaxControlBytes)) {

@@ -1,10 +1,13 @@
-// The frame: what travels on a link between two ranks. 48 bytes of header, little-endian, then `length`
+// The frame: what travels on a link between two ranks. 64 bytes of header, little-endian, then `length`
 // bytes.
 //
 //   0 u16 magic | 2 u8 version | 3 u8 frame kind | 4 u8 operation | 5 u8 dtype | 6 u8 reduce op | 7 u8 zero
 //   8 u32 generation | 12 i32 root | 16 u64 seq | 24 u64 count | 32 u64 slot | 40 u64 length
+//   48 u64 number | 56 u64 tag
 //
-// Every data frame carries its operation's stamp, so a call that does not match is found on arrival.
+// Every data frame carries its operation's stamp, so a call that does not match is found on arrival. Frames
+// of a link are numbered from 0 in the order in which they are written: a repeated, missing or moved one is
+// found as well. The tag is zero where the group has no secret.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +19,7 @@
 
 namespace nc::transport {
 
-inline constexpr size_t kFrameHeaderBytes = 48;
+inline constexpr size_t kFrameHeaderBytes = 64;
 inline constexpr uint64_t kMaxDataBytes = uint64_t{1} << 40;  // more than any typed array can hold
 inline constexpr uint64_t kMaxControlBytes = 8192;
 
@@ -26,6 +29,7 @@ enum class FrameKind : uint8_t {
   kFailure,   // the group has failed; the body says why (failure.h)
   kGoodbye,   // the sender closes its side after `seq` operations
 };
+inline constexpr FrameKind kLastFrameKind = FrameKind::kGoodbye;
 
 struct FrameHeader {
   FrameKind kind = FrameKind::kData;
@@ -33,9 +37,13 @@ struct FrameHeader {
   Stamp stamp;
   uint64_t slot = 0;
   uint64_t length = 0;
+  uint64_t number = 0;  // given by the link when the frame's turn comes
+  uint64_t tag = 0;
 };
 
 void encode(const FrameHeader& header, std::span<std::byte, kFrameHeaderBytes> out) noexcept;
+// Numbers a header that is encoded already.
+void setNumber(std::span<std::byte, kFrameHeaderBytes> header, uint64_t number) noexcept;
 
 // Throws Error(kProtocol) for anything this version does not send.
 FrameHeader decode(std::span<const std::byte, kFrameHeaderBytes> in);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <span>
+#include <string>
 
 namespace nc::transport {
 
@@ -20,8 +21,8 @@ FrameReader::Status FrameReader::pump(ByteSource& source, FrameSink& sink) {
       // Headers count too: a sender of nothing but empty frames must not hold this thread.
       if (budget < kFrameHeaderBytes) return Status::kMore;
       budget -= kFrameHeaderBytes;
-      header_ =
-          decode(std::span<const std::byte, kFrameHeaderBytes>(ahead_.data() + begin_, kFrameHeaderBytes));
+      header_ = nextHeader();
+      ++next_;
       state_ = State::kPlacing;
     }
     if (state_ == State::kPlacing) {
@@ -42,6 +43,20 @@ FrameReader::Status FrameReader::pump(ByteSource& source, FrameSink& sink) {
     state_ = State::kHeader;
     sink.arrived(header_);
   }
+}
+
+FrameHeader FrameReader::nextHeader() const {
+  const FrameHeader header =
+      decode(std::span<const std::byte, kFrameHeaderBytes>(ahead_.data() + begin_, kFrameHeaderBytes));
+  if (header.number != next_) {
+    throw Error(ErrorCode::kProtocol, "frame " + std::to_string(header.number) + " of the link came where " +
+                                          std::to_string(next_) +
+                                          " was due: frames were lost, repeated or moved");
+  }
+  if (header.tag != 0) {
+    throw Error(ErrorCode::kProtocol, "a frame came signed although the group has no secret");
+  }
+  return header;
 }
 
 ssize_t FrameReader::fill(ByteSource& source) {

@@ -41,7 +41,7 @@ class FrameReader {
 
   FrameReader() : ahead_(kAheadBytes) {}
 
-  // Reads and delivers as much as there is. Throws Error(kProtocol) for what is not a frame.
+  // Reads and delivers as much as there is. Throws Error(kProtocol) for what is not a frame, or not the next.
   Status pump(ByteSource& source, FrameSink& sink);
 
   // True between place() and arrived().
@@ -61,6 +61,7 @@ class FrameReader {
 
   size_t buffered() const { return end_ - begin_; }
   ssize_t fill(ByteSource& source);
+  FrameHeader nextHeader() const;
   // Moves body bytes; false when the source has no more now.
   ssize_t readBody(ByteSource& source);
 
@@ -69,6 +70,7 @@ class FrameReader {
   size_t end_ = 0;
   State state_ = State::kHeader;
   FrameHeader header_;
+  uint64_t next_ = 0;  // the number that the next frame has to have
   std::byte* body_ = nullptr;
   size_t done_ = 0;
   bool short_ = false;  // the last read returned less than asked: the next would find nothing

@@ -30,6 +30,7 @@ ssize_t Link::read(void* to, size_t n) {
 
 void Link::push(Outgoing out) {
   const std::lock_guard lock(mutex_);
+  setNumber(out.header, number_++);
   // Most frames leave at once, and need no place in the queue.
   if (outgoing_.empty() && writeNow(out)) return;
   outgoing_.push_back(std::move(out));
@@ -126,8 +127,10 @@ bool Link::tryWrite(const FrameHeader& header, const void* data) {
   const size_t bytes = kFrameHeaderBytes + header.length;
   const std::lock_guard lock(mutex_);
   if (!outgoing_.empty() || broken_ || !fd_) return false;
+  setNumber(std::span<std::byte, kFrameHeaderBytes>(frame.data(), kFrameHeaderBytes), number_);
   const ssize_t sent = ::send(fd_.get(), frame.data(), bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent <= 0) return false;
+  ++number_;
   if (static_cast<size_t>(sent) < bytes) {
     // Part of it is out, so the rest has to follow before anything else.
     Outgoing rest;

@@ -89,8 +89,9 @@ class Link final : public ByteSource {
   UniqueFd fd_;
   FrameSink& sink_;
   FrameReader reader_;
-  mutable std::mutex mutex_;  // guards outgoing_, broken_ and the closing of fd_
+  mutable std::mutex mutex_;  // guards outgoing_, number_, broken_ and the closing of fd_
   std::deque<Outgoing> outgoing_;
+  uint64_t number_ = 0;  // of the next frame
   bool broken_ = false;  // writing has failed; reading will tell why
 };
 

@@ -26,6 +26,7 @@ constexpr uint64_t kMostBytes = 1 << 18;
 
 std::vector<std::byte> streamOf(FuzzedDataProvider& fuzz) {
   std::vector<std::byte> stream;
+  uint64_t number = 0;
   const auto add = [&](const std::vector<uint8_t>& bytes) {
     const auto* at = reinterpret_cast<const std::byte*>(bytes.data());
     stream.insert(stream.end(), at, at + bytes.size());
@@ -34,11 +35,16 @@ std::vector<std::byte> streamOf(FuzzedDataProvider& fuzz) {
     if (fuzz.ConsumeIntegralInRange(0, 15) == 0) add(fuzz.ConsumeBytes<uint8_t>(60));
     FrameHeader header;
     const bool data = fuzz.ConsumeBool();
-    header.kind = data ? FrameKind::kData : static_cast<FrameKind>(fuzz.ConsumeIntegralInRange(2, 4));
+    header.kind =
+        data ? FrameKind::kData
+             : static_cast<FrameKind>(fuzz.ConsumeIntegralInRange(2, static_cast<int>(kLastFrameKind)));
     header.generation = fuzz.ConsumeIntegral<uint8_t>();
     header.stamp = {
         fuzz.ConsumeIntegral<uint8_t>(), OpKind::kAllReduce, DType::kInt32, ReduceOp::kSum, -1, 1};
     header.slot = fuzz.ConsumeIntegral<uint8_t>();
+    header.number = number++;
+    if (fuzz.ConsumeIntegralInRange(0, 31) == 0) header.number = fuzz.ConsumeIntegral<uint8_t>();
+    if (fuzz.ConsumeIntegralInRange(0, 31) == 0) header.tag = fuzz.ConsumeIntegral<uint8_t>();
     switch (fuzz.ConsumeIntegralInRange(0, 3)) {
       case 0:
         header.length = fuzz.ConsumeIntegralInRange<uint64_t>(0, 80);
@@ -105,6 +111,7 @@ class Sink final : public FrameSink {
 
   std::optional<std::byte*> place(const FrameHeader& header) override {
     require(!inBody);
+    require(header.number == count && header.tag == 0);
     // The header is the one at this place of the stream, and a held back one stays the same.
     require(next + kFrameHeaderBytes <= source_.at);
     const FrameHeader there = decode(
@@ -135,11 +142,13 @@ class Sink final : public FrameSink {
     next = at + header.length;
     inBody = false;
     body.reset();
+    ++count;
   }
 
   bool inBody = false;
   int held = 0;
-  size_t next = 0;  // where the next frame begins in the stream
+  uint64_t count = 0;  // frames that have come
+  size_t next = 0;     // where the next frame begins in the stream
   std::unique_ptr<std::byte[]> body;
 
  private:

@@ -69,7 +69,9 @@ Script scriptOf(const std::vector<size_t>& sizes) {
   Script script;
   for (size_t i = 0; i < sizes.size(); ++i) {
     script.bodies.push_back(pattern(sizes[i], static_cast<unsigned>(i)));
-    const Bytes frame = frameBytes(dataHeader(1, i, sizes[i]), script.bodies.back());
+    FrameHeader header = dataHeader(1, i, sizes[i]);
+    header.number = i;
+    const Bytes frame = frameBytes(header, script.bodies.back());
     script.stream.insert(script.stream.end(), frame.begin(), frame.end());
   }
   return script;
@@ -116,8 +118,9 @@ TEST_CASE("frames come whole out of any two parts") {
 TEST_CASE("frames come whole out of portions of any size") {
   constexpr size_t kAhead = 16 * 1024;
   const Script script =
-      scriptOf({0, kAhead - 49, kAhead - 48, kAhead - 47, kAhead, kAhead + 1, 3, 50'000, 0, kAhead - 1, 70});
-  for (const size_t portion : {1, 2, 3, 7, 47, 48, 49, 96, 1000, 16'383, 16'384, 16'385, 40'000, 1'000'000}) {
+      scriptOf({0, kAhead - 65, kAhead - 64, kAhead - 63, kAhead, kAhead + 1, 3, 50'000, 0, kAhead - 1, 70});
+  for (const size_t portion :
+       {1, 2, 3, 7, 63, 64, 65, 128, 1000, 16'383, 16'384, 16'385, 40'000, 1'000'000}) {
     CAPTURE(portion);
     FrameReader reader;
     KeepingSink sink;
@@ -156,7 +159,7 @@ TEST_CASE("the end of the stream is told, also within a frame") {
     over.ended = true;
     CHECK(drain(reader, over, sink) == Status::kEnded);
     CHECK(drain(reader, over, sink) == Status::kEnded);
-    const bool boundary = cut == 0 || cut == 58 || cut == script.stream.size();
+    const bool boundary = cut == 0 || cut == kFrameHeaderBytes + 10 || cut == script.stream.size();
     CHECK(reader.midFrame() != boundary);
   }
 }
@@ -183,7 +186,7 @@ TEST_CASE("a sink that does not take a frame is asked again, and nothing is read
 TEST_CASE("a body is redirected at every byte") {
   for (const size_t size : {1, 200, 20'000}) {
     const Script script = scriptOf({size, 5});
-    for (size_t cut = 48; cut<48 + size; cut += size> 1000 ? 997 : 1) {
+    for (size_t cut = kFrameHeaderBytes; cut<kFrameHeaderBytes + size; cut += size> 1000 ? 997 : 1) {
       for (const bool away : {false, true}) {
         FrameReader reader;
         KeepingSink sink;
@@ -212,7 +215,7 @@ TEST_CASE("a dropped body leaves the stream in step") {
   KeepingSink sink;
   ScriptedSource source(script.stream);
   sink.drop = true;
-  source.allowed = 48;
+  source.allowed = kFrameHeaderBytes;
   drain(reader, source, sink);
   sink.drop = false;
   source.allowed = source.size();
@@ -235,6 +238,35 @@ TEST_CASE("garbage is refused, whatever came before it") {
     CHECK(error->code == ErrorCode::kProtocol);
   }
   checkAll(script, sink);
+}
+
+TEST_CASE("a frame that is not the next one is refused, and goes on being refused") {
+  const Script script = scriptOf({4, 0, 30'000, 4});
+  const auto frame = [&](uint64_t number, uint64_t tag) {
+    FrameHeader header = dataHeader(1, 9, 0);
+    header.number = number;
+    header.tag = tag;
+    return frameBytes(header);
+  };
+  for (const auto& [number, tag] : std::vector<std::pair<uint64_t, uint64_t>>{
+           {0, 0}, {3, 0}, {5, 0}, {UINT64_MAX, 0}, {4 + (uint64_t{1} << 32), 0}, {4, 1}}) {
+    CAPTURE(number);
+    Bytes stream = script.stream;
+    const Bytes wrong = frame(number, tag);
+    const Bytes right = frame(4, 0);
+    stream.insert(stream.end(), wrong.begin(), wrong.end());
+    stream.insert(stream.end(), right.begin(), right.end());
+    FrameReader reader;
+    KeepingSink sink;
+    ScriptedSource source(stream);
+    source.allowed = source.size();
+    for (int i = 0; i < 3; ++i) {
+      const auto error = errorOf([&] { drain(reader, source, sink); });
+      REQUIRE(error);
+      CHECK(error->code == ErrorCode::kProtocol);
+    }
+    checkAll(script, sink);
+  }
 }
 
 TEST_CASE("a sink that throws leaves the reader where it can go on") {
@@ -270,13 +302,20 @@ TEST_CASE("one sender does not hold the reader") {
     explicit Endless(Bytes once) : once_(std::move(once)) {}
     ssize_t read(void* into, size_t n) override {
       auto* out = static_cast<std::byte*>(into);
-      for (size_t i = 0; i < n; ++i) out[i] = once_[at_++ % once_.size()];
+      for (size_t i = 0; i < n; ++i) {
+        if (at_ == once_.size()) {
+          at_ = 0;
+          setNumber(std::span<std::byte, kFrameHeaderBytes>(once_.data(), kFrameHeaderBytes), ++number_);
+        }
+        out[i] = once_[at_++];
+      }
       return static_cast<ssize_t>(n);
     }
 
    private:
     Bytes once_;
     size_t at_ = 0;
+    uint64_t number_ = 0;
   };
   for (const size_t size : {0, 4, 100'000, 10'000'000}) {
     CAPTURE(size);

@@ -44,11 +44,14 @@ TEST_CASE("a header has the documented layout") {
                   ReduceOp::kNone,    0x05060708,         0x2122232425262728};
   header.slot = 0x3132333435363738;
   header.length = 0x41;
+  header.number = 0x5152535455565758;
+  header.tag = 0x6162636465666768;
   const Header bytes = headerBytes(header);
   const std::array<int, kFrameHeaderBytes> expected{
-      0x4E, 0x43, 1,    1,    2,    11,   0,    0,    4,    3,    2,    1,    8,    7,    6,    5,
+      0x4E, 0x43, 2,    1,    2,    11,   0,    0,    4,    3,    2,    1,    8,    7,    6,    5,
       0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, 0x28, 0x27, 0x26, 0x25, 0x24, 0x23, 0x22, 0x21,
-      0x38, 0x37, 0x36, 0x35, 0x34, 0x33, 0x32, 0x31, 0x41, 0,    0,    0,    0,    0,    0,    0};
+      0x38, 0x37, 0x36, 0x35, 0x34, 0x33, 0x32, 0x31, 0x41, 0,    0,    0,    0,    0,    0,    0,
+      0x58, 0x57, 0x56, 0x55, 0x54, 0x53, 0x52, 0x51, 0x68, 0x67, 0x66, 0x65, 0x64, 0x63, 0x62, 0x61};
   for (size_t i = 0; i < bytes.size(); ++i) {
     CAPTURE(i);
     CHECK(static_cast<int>(bytes[i]) == expected[i]);
@@ -59,7 +62,7 @@ TEST_CASE("what is encoded is decoded") {
   std::mt19937_64 random(1);
   for (int i = 0; i < 1000; ++i) {
     FrameHeader header;
-    header.kind = static_cast<FrameKind>(1 + random() % 4);
+    header.kind = static_cast<FrameKind>(1 + random() % static_cast<uint64_t>(kLastFrameKind));
     header.generation = static_cast<uint32_t>(random());
     header.stamp.seq = random();
     header.stamp.kind = static_cast<OpKind>(1 + random() % 4);
@@ -69,12 +72,21 @@ TEST_CASE("what is encoded is decoded") {
     header.stamp.count = random();
     header.slot = random();
     header.length = random() % (kMaxControlBytes + 1);
-    const FrameHeader back = decode(headerBytes(header));
+    header.number = random();
+    header.tag = random();
+    Header bytes = headerBytes(header);
+    const FrameHeader back = decode(bytes);
     CHECK(back.kind == header.kind);
     CHECK(back.generation == header.generation);
     CHECK(back.stamp == header.stamp);
     CHECK(back.slot == header.slot);
     CHECK(back.length == header.length);
+    CHECK(back.number == header.number);
+    CHECK(back.tag == header.tag);
+    setNumber(bytes, header.number + 1);
+    CHECK(decode(bytes).number == header.number + 1);
+    setNumber(bytes, header.number);
+    CHECK(bytes == headerBytes(header));
   }
 }
 
@@ -83,13 +95,14 @@ TEST_CASE("what this version does not send is refused") {
   CHECK_NOTHROW(decode(data));
   checkRefused(data, 0, 0);
   checkRefused(data, 1, 0);
-  checkRefused(data, 2, 2);
+  checkRefused(data, 2, 1);
   checkRefused(data, 3, 0);
-  checkRefused(data, 3, 5);
+  checkRefused(data, 3, static_cast<int>(kLastFrameKind) + 1);
   checkRefused(data, 4, 0);
+  checkRefused(data, 4, static_cast<int>(kLastOpKind) + 1);
   checkRefused(data, 4, 200);
   checkRefused(data, 5, 0);
-  checkRefused(data, 5, 13);
+  checkRefused(data, 5, static_cast<int>(kLastDType) + 1);
   checkRefused(data, 6, 9);
   checkRefused(data, 7, 1);
   checkRefused(data, 47, 1);  // a length of 2^56 and more

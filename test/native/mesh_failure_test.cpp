@@ -186,13 +186,41 @@ TEST_CASE("garbage, strangers' generations, wrong lengths and late messages end 
   FrameHeader tooLong = dataHeader(2, 1, 10);
   tooLong.length = kMaxDataBytes + 1;
   for (const bool early : {false, true}) {
-    for (unsigned seed = 0; seed < 20; ++seed) check(pattern(48 + seed, seed), ErrorCode::kProtocol, early);
+    for (unsigned seed = 0; seed < 20; ++seed)
+      check(pattern(kFrameHeaderBytes + seed, seed), ErrorCode::kProtocol, early);
     check(frameBytes(foreign), ErrorCode::kProtocol, early);
     check(frameBytes(tooLong), ErrorCode::kProtocol, early);
     check(frameBytes(dataHeader(2, 1, 11), pattern(11, 1)), ErrorCode::kProtocol, early);
     check(frameBytes(dataHeader(2, 1, 9), pattern(9, 1)), ErrorCode::kProtocol, early);
     check(frameBytes(dataHeader(2, 1, 0)), ErrorCode::kProtocol, early);
     check(frameBytes(dataHeader(1, 1, 10), pattern(10, 1)), ErrorCode::kCollectiveMismatch, early);
+  }
+}
+
+TEST_CASE("a frame that is repeated, left out or moved ends the group") {
+  const Watchdog watchdog("repeated");
+  enum class How { kRepeated, kLeftOut, kMoved };
+  for (const Wire wire : kWires) {
+    for (const How how : {How::kRepeated, How::kLeftOut, How::kMoved}) {
+      Solo solo(3, wire);
+      solo.begin(1);
+      std::array<Bytes, 3> frames;
+      for (size_t i = 0; i < frames.size(); ++i)
+        frames[i] = solo.raw[1].next(dataHeader(1, i, 4), pattern(4, 1));
+      solo.raw[1].write(frames[0]);
+      CHECK(solo.receive(1, 0, 4) == pattern(4, 1));
+      if (how == How::kRepeated) solo.raw[1].write(frames[0]);
+      if (how != How::kRepeated) solo.raw[1].write(frames[2]);
+      if (how == How::kMoved) solo.raw[1].write(frames[1]);
+      const auto error = errorOf([&] { solo.receive(1, 1, 4); });
+      REQUIRE(error);
+      CHECK(error->code == ErrorCode::kProtocol);
+      CHECK(error->facts.peer == 1);
+      const auto told = solo.raw[2].failure();
+      REQUIRE(told);
+      CHECK(told->code == ErrorCode::kProtocol);
+      CHECK(told->facts.peer == 1);
+    }
   }
 }
 

@@ -127,8 +127,8 @@ TEST_CASE("what nobody asked for is forgotten with its operation, also when half
   Solo solo(3, Wire::kUnix, smallLimits());
   for (uint64_t seq = 1; seq <= 100; ++seq) {
     solo.begin(seq);
-    const Bytes frame = frameBytes(dataHeader(seq, 7, 200), pattern(200, 1));
     solo.raw[1].write(dataHeader(seq, 6, 200), pattern(200, 1));
+    const Bytes frame = solo.raw[1].next(dataHeader(seq, 7, 200), pattern(200, 1));
     solo.raw[1].write(std::span(frame).first(100));
     solo.settle();
     CHECK(solo.mesh->earlyFrames() == 2);

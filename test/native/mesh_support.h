@@ -134,6 +134,7 @@ inline Bytes frameBytes(const FrameHeader& header, std::span<const std::byte> bo
 // The far end of a link as a plain blocking socket, in the hands of the test.
 struct Raw {
   UniqueFd fd;
+  uint64_t number = 0;  // of the next frame
 
   void write(std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
@@ -142,8 +143,11 @@ struct Raw {
       bytes = bytes.subspan(static_cast<size_t>(n));
     }
   }
-  void write(const FrameHeader& header, std::span<const std::byte> body = {}) {
-    write(frameBytes(header, body));
+  void write(const FrameHeader& header, std::span<const std::byte> body = {}) { write(next(header, body)); }
+  // The bytes of the link's next frame, for tests that write them in parts.
+  Bytes next(FrameHeader header, std::span<const std::byte> body = {}) {
+    header.number = number++;
+    return frameBytes(header, body);
   }
   // Exactly n bytes, or fewer at the end of the stream.
   Bytes read(size_t n) {
