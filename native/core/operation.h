@@ -53,8 +53,9 @@ struct Stamp {
   OpKind kind{};
   DType dtype{};
   ReduceOp reduceOp{};
-  int32_t root = -1;   // broadcast's source rank, reduce's target, the other rank of send and recv; else -1
-  uint64_t count = 0;  // elements each rank contributes
+  int32_t root = -1;    // broadcast's source rank, reduce's target, the other rank of send and recv; else -1
+  uint64_t count = 0;   // elements each rank contributes
+  bool device = false;  // it runs on the ranks' devices
 
   bool operator==(const Stamp&) const = default;
 };

@@ -1,4 +1,4 @@
-// A thread with a name that `top -H` and gdb show. Joined on destruction, never detached.
+// A thread with a name that `top -H` and gdb show. Joined on destruction.
 #pragma once
 
 #include <pthread.h>
@@ -24,6 +24,8 @@ class NamedThread {
   void join() {
     if (thread_.joinable()) thread_.join();
   }
+  // Nobody will ever join it; only for LoneThread, which says when.
+  void abandon() { thread_.detach(); }
 
  private:
   template <typename Body>

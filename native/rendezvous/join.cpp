@@ -17,6 +17,7 @@ namespace {
 constexpr Millis kTellLimit{300};
 // Who was aborted must not make its caller wait for others.
 constexpr Millis kAbortedTellLimit{60};
+constexpr Millis kVerdictCheck{20};
 constexpr std::array<Millis, 2> kNotices{Millis{5000}, Millis{30000}};
 
 std::vector<Candidate> candidatesOf(const JoinOptions& options) {
@@ -37,9 +38,11 @@ class Joiner {
   Joined run() {
     try {
       findOrHost();
+      if (options_.companion != nullptr) described_ = options_.companion->describe([this] { look(); });
       registerRank();
       meet();
       link();
+      if (options_.companion != nullptr) connectCompanion();
       agree();
     } catch (const Error& error) {
       throw giveUp(error);
@@ -78,7 +81,7 @@ class Joiner {
     }
     local = permitted(local, options_.allowedAddresses, rank());
     listener_ = transport::openListener(local);
-    const std::string own = encodeMember(rank(), listener_, options_.settings);
+    const std::string own = encodeMember(rank(), listener_, options_.settings, described_);
     const std::string now = client_->compareSet(rankKey(rank()), "", own, deadline_, &cancel_);
     if (now == own) return;
     if (now == kLeft) {
@@ -139,6 +142,7 @@ class Joiner {
       joined_.members.push_back(members_.back().endpoint);
     }
     checkMembers(members_, rank());
+    if (options_.companion != nullptr) options_.companion->check(members_);
   }
 
   std::vector<int> missingOf(const std::vector<std::string>& keys) {
@@ -172,12 +176,38 @@ class Joiner {
     establish.token = token_;
     establish.generation = options_.identity.generation;
     establish.endpoints = joined_.members;
-    // A rank that fails meanwhile, or dies, is told by the verdict.
-    establish.meanwhile = [this] {
-      const auto text = client_->tryGet(kVerdictKey, deadline_, &cancel_);
-      if (text && *text != kFormed) throw verdictError(*text, rank());
-    };
+    establish.meanwhile = [this] { checkVerdict(); };
     joined_.ends = transport::establish(listener_, establish, deadline_, cancel_);
+  }
+
+  // A rank that fails meanwhile, or dies, is told by the verdict.
+  void checkVerdict() {
+    const auto text = client_->tryGet(kVerdictKey, deadline_, &cancel_);
+    if (text && *text != kFormed) throw verdictError(*text, rank());
+  }
+
+  void look() {
+    cancel_.check();
+    if (deadline_.passed()) {
+      ErrorFacts facts;
+      facts.rank = rank();
+      facts.op = "join";
+      throw Error(ErrorCode::kTimeout,
+                  "rank " + std::to_string(rank()) + " was not ready within " +
+                      std::to_string(deadline_.limit().count()) +
+                      " ms: the driver or the collectives library did not come back",
+                  facts);
+    }
+  }
+
+  void connectCompanion() {
+    auto next = Clock::now() + kVerdictCheck;
+    options_.companion->connect([&] {
+      look();
+      if (Clock::now() < next) return;
+      checkVerdict();
+      next = Clock::now() + kVerdictCheck;
+    });
   }
 
   // The last rank that has all its links pronounces the group formed. One verdict, the same for all.
@@ -261,6 +291,7 @@ class Joiner {
   transport::Listener listener_;
   std::optional<store::Client> client_;
   std::vector<Member> members_;
+  Settings described_;
   bool refused_ = false;
 };
 

@@ -14,10 +14,25 @@
 #include "core/unique_fd.h"
 #include "rendezvous/host_store.h"
 #include "rendezvous/identity.h"
+#include "rendezvous/member.h"
 #include "transport/establish.h"
 #include "transport/mesh.h"
 
 namespace nc::rendezvous {
+
+// What is made together with the links, or not at all: a communicator between devices, say. On the joining
+// thread. Whatever these throw becomes the verdict of all ranks.
+class Companion {
+ public:
+  virtual ~Companion() = default;
+  // Before this rank registers: named facts for the others. `look` throws once this rank must not wait
+  // longer; to be called every few milliseconds where this takes long, as in connect().
+  virtual Settings describe(const std::function<void()>& look) = 0;
+  // All ranks have come; their facts are in Member::companion, by rank.
+  virtual void check(const std::vector<Member>& members) = 0;
+  // The links stand. `look` throws also when another rank has failed meanwhile.
+  virtual void connect(const std::function<void()>& look) = 0;
+};
 
 struct JoinOptions {
   std::vector<std::string> hosts;  // numeric addresses of rank 0, best first
@@ -27,7 +42,8 @@ struct JoinOptions {
   Identity identity;
   std::vector<std::string> allowedAddresses;  // of the interfaces asked for; empty: the route decides
   // Named settings that must be the same on all ranks.
-  std::vector<std::pair<std::string, std::string>> settings;
+  Settings settings;
+  Companion* companion = nullptr;
 };
 
 struct JoinEvents {

@@ -15,6 +15,9 @@ namespace {
 
 constexpr Millis kTellLimit{200};
 constexpr const char* kSettingPrefix = "setting.";
+constexpr const char* kCompanionPrefix = "companion.";
+
+}  // namespace
 
 std::string who(const Member& member) {
   return "rank " + std::to_string(member.endpoint.rank) + " (pid " + std::to_string(member.endpoint.pid) +
@@ -31,6 +34,8 @@ Error mismatch(const Member& other, int rank, const std::string& text) {
   return Error(ErrorCode::kGroupMismatch, text, facts);
 }
 
+namespace {
+
 std::string settingOf(const Member& member, const std::string& name) {
   for (const auto& [key, value] : member.settings) {
     if (key == name) return value;
@@ -40,7 +45,8 @@ std::string settingOf(const Member& member, const std::string& name) {
 
 }  // namespace
 
-std::string encodeMember(int rank, const transport::Listener& listener, const Settings& settings) {
+std::string encodeMember(int rank, const transport::Listener& listener, const Settings& settings,
+                         const Settings& companion) {
   Record record;
   record.set("rank", rank)
       .set("pid", ::getpid())
@@ -50,6 +56,7 @@ std::string encodeMember(int rank, const transport::Listener& listener, const Se
       .set("address", listener.address.host())
       .set("port", listener.address.port());
   for (const auto& [name, value] : settings) record.set(kSettingPrefix + name, value);
+  for (const auto& [name, value] : companion) record.set(kCompanionPrefix + name, value);
   return record.text();
 }
 
@@ -63,10 +70,13 @@ Member decodeMember(int rank, const std::string& text) {
   member.endpoint.localName = record.get("local");
   member.endpoint.address = record.get("address");
   member.endpoint.port = static_cast<uint16_t>(record.number("port", 0));
-  const std::string prefix = kSettingPrefix;
-  for (const auto& [name, value] : record.values()) {
-    if (name.compare(0, prefix.size(), prefix) == 0)
-      member.settings.emplace_back(name.substr(prefix.size()), value);
+  const auto keep = [](const std::string& prefix, const auto& entry, Settings& in) {
+    if (entry.first.compare(0, prefix.size(), prefix) == 0)
+      in.emplace_back(entry.first.substr(prefix.size()), entry.second);
+  };
+  for (const auto& entry : record.values()) {
+    keep(kSettingPrefix, entry, member.settings);
+    keep(kCompanionPrefix, entry, member.companion);
   }
   return member;
 }

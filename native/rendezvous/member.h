@@ -18,10 +18,16 @@ using Settings = std::vector<std::pair<std::string, std::string>>;
 struct Member {
   transport::Endpoint endpoint;
   Settings settings;
+  Settings companion;  // facts of what is made beside the links; see Companion
 };
 
-std::string encodeMember(int rank, const transport::Listener& listener, const Settings& settings);
+std::string encodeMember(int rank, const transport::Listener& listener, const Settings& settings,
+                         const Settings& companion);
 Member decodeMember(int rank, const std::string& text);
+// "rank 1 (pid 7 on host)"
+std::string who(const Member& member);
+// kGroupMismatch, `other` being the rank that differs.
+Error mismatch(const Member& other, int rank, const std::string& text);
 
 // True if that record is of this very process.
 bool isThisProcess(const Member& member);

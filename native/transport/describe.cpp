@@ -13,7 +13,7 @@ std::string describe(const Stamp& stamp) {
       std::string(name(stamp.kind)) + "(" + name(stamp.dtype) + " x " + std::to_string(stamp.count);
   if (stamp.reduceOp != ReduceOp::kNone) text += std::string(", ") + name(stamp.reduceOp);
   if (stamp.root >= 0) text += ", root " + std::to_string(stamp.root);
-  return text + ")";
+  return text + (stamp.device ? ") on devices" : ")");
 }
 
 }  // namespace nc::transport

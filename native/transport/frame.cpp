@@ -49,7 +49,7 @@ void encode(const FrameHeader& header, std::span<std::byte, kFrameHeaderBytes> o
   put(at + 4, static_cast<uint8_t>(header.stamp.kind));
   put(at + 5, static_cast<uint8_t>(header.stamp.dtype));
   put(at + 6, static_cast<uint8_t>(header.stamp.reduceOp));
-  put(at + 7, uint8_t{0});
+  put(at + 7, static_cast<uint8_t>(header.stamp.device ? 1 : 0));
   put(at + 8, header.generation);
   put(at + 12, header.stamp.root);
   put(at + 16, header.stamp.seq);
@@ -72,7 +72,10 @@ FrameHeader decode(std::span<const std::byte, kFrameHeaderBytes> in) {
   if (kind < static_cast<uint8_t>(FrameKind::kData) || kind > static_cast<uint8_t>(kLastFrameKind)) {
     refuse("unknown frame kind " + std::to_string(kind));
   }
-  if (take<uint8_t>(at + 7) != 0) refuse("reserved byte in use");
+  const auto place = take<uint8_t>(at + 7);
+  // What runs on devices sends no data of its own on a link.
+  if (place > (kind == static_cast<uint8_t>(FrameKind::kData) ? 0 : 1))
+    refuse("unknown place " + std::to_string(place));
   FrameHeader header;
   header.kind = static_cast<FrameKind>(kind);
   header.stamp.kind = static_cast<OpKind>(take<uint8_t>(at + 4));
@@ -82,6 +85,7 @@ FrameHeader decode(std::span<const std::byte, kFrameHeaderBytes> in) {
   header.stamp.root = take<int32_t>(at + 12);
   header.stamp.seq = take<uint64_t>(at + 16);
   header.stamp.count = take<uint64_t>(at + 24);
+  header.stamp.device = place == 1;
   header.slot = take<uint64_t>(at + 32);
   header.length = take<uint64_t>(at + 40);
   header.number = take<uint64_t>(at + 48);

@@ -1,7 +1,8 @@
 // The frame: what travels on a link between two ranks. 64 bytes of header, little-endian, then `length`
 // bytes.
 //
-//   0 u16 magic | 2 u8 version | 3 u8 frame kind | 4 u8 operation | 5 u8 dtype | 6 u8 reduce op | 7 u8 zero
+//   0 u16 magic | 2 u8 version | 3 u8 frame kind | 4 u8 operation | 5 u8 dtype | 6 u8 reduce op |
+//   7 u8 place: 0 the CPU, 1 the ranks' devices |
 //   8 u32 generation | 12 i32 root | 16 u64 seq | 24 u64 count | 32 u64 slot | 40 u64 length
 //   48 u64 number | 56 u64 tag
 //
@@ -30,6 +31,9 @@ enum class FrameKind : uint8_t {
   kGoodbye,   // the sender closes its side after `seq` operations
 };
 inline constexpr FrameKind kLastFrameKind = FrameKind::kGoodbye;
+
+// In the slot of a kCalled that asks for no answer.
+inline constexpr uint64_t kAnnouncement = 1;
 
 struct FrameHeader {
   FrameKind kind = FrameKind::kData;

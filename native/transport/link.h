@@ -70,6 +70,7 @@ class Link final : public ByteSource {
   // ---- What the mesh notes about this rank.
   uint64_t called = 0;          // the last operation it is known to have called
   uint64_t told = 0;            // the last operation it knows this rank to have called
+  std::deque<Stamp> announced;  // calls of its that this rank has not made yet, to be compared
   bool goodbye = false;         // it has closed its side,
   uint64_t goodbyeAfter = 0;    // after this operation
   bool paused = false;          // its next frame is not taken now

@@ -65,6 +65,8 @@ void Mesh::begin(const Stamp& stamp, const Deadline& deadline) {
   stamp_ = stamp;
   deadline_ = deadline;
   began_ = Clock::now();
+  newest_ = stamp;
+  if (!remembered_.empty()) remember(stamp);
   active_ = true;
   toldCalled_ = false;
   notices_ = 0;
@@ -83,9 +85,10 @@ void Mesh::begin(const Stamp& stamp, const Deadline& deadline) {
     if (!link) continue;
     for (const auto& frame : link->early) {
       if (frame->header.stamp.seq == stamp_.seq)
-        guarded(*link, [&] { checkStamp(*link, frame->header.stamp); });
+        guarded(*link, [&] { checkStamp(*link, stamp_, frame->header.stamp); });
     }
-    checkDeparted(*link);
+    if (!link->announced.empty()) guarded(*link, [&] { compareAnnounced(*link); });
+    checkDeparted(*link, stamp_);
   }
 }
 
@@ -159,7 +162,7 @@ void Mesh::waitFor(const Deadline& limit, Done done) {
   bool late = false;
   while (!done()) {
     if (failure_) throw Error(*failure_);
-    if (late) failAndThrow(timedOut(limit));
+    if (late) failAndThrow(timedOut(stamp_, limit));
     // One more look after the deadline: a thread that has not run for a while may have its message waiting,
     // and should not name ranks that did arrive.
     late = Clock::now() >= limit.at();
@@ -207,6 +210,7 @@ void Mesh::serve(int wakeFd) {
 
 void Mesh::step(Clock::time_point until, int wakeFd) {
   if (const auto cause = cancel_.cancelled() ? cancel_.cause() : std::nullopt) failAndThrow(*cause);
+  if (beside) until = std::min(until, callBeside());
   if (active_) tick();
   // Also after progress, only without sleeping: one link with much to say must not starve the others, nor
   // what this rank has to write.
@@ -273,13 +277,16 @@ void Mesh::pollLinks(Clock::time_point until, int wakeFd) {
     if (notices_ < limits_.noticeAfter.size())
       until = std::min(until, began_ + limits_.noticeAfter[notices_]);
   }
-  int timeout = -1;
+  timespec timeout{};
   if (until != Clock::time_point::max()) {
-    const auto left = std::chrono::ceil<Millis>(until - Clock::now()).count();
-    timeout = static_cast<int>(std::clamp<decltype(left)>(left, 0, 1'000'000));
+    const auto left = std::max(until - Clock::now(), Clock::duration::zero());
+    const auto seconds = std::chrono::floor<std::chrono::seconds>(left);
+    timeout.tv_sec = seconds.count();
+    timeout.tv_nsec = std::chrono::nanoseconds(left - seconds).count();
   }
-  const int found = ::poll(polls_.data(), polls_.size(), timeout);
-  if (found < 0 && errno != EINTR) failAndThrow(systemError("poll", errno));
+  const bool limited = until != Clock::time_point::max();
+  const int found = ::ppoll(polls_.data(), polls_.size(), limited ? &timeout : nullptr, nullptr);
+  if (found < 0 && errno != EINTR) failAndThrow(systemError("ppoll", errno));
   if (found <= 0) return;
   if (wakeFd >= 0 && polls_[1].revents != 0) woken_ = true;
   for (size_t i = first; i < polls_.size(); ++i) {
@@ -310,12 +317,12 @@ void Mesh::checkEnds() {
     failAndThrow(*cause);
   }
   if (active_) {
-    for (const int peer : ended) checkDeparted(*links_[static_cast<size_t>(peer)]);
+    for (const int peer : ended) checkDeparted(*links_[static_cast<size_t>(peer)], stamp_);
   }
 }
 
-void Mesh::checkDeparted(const Link& link) {
-  if (!link.goodbye || link.goodbyeAfter >= stamp_.seq) return;
+void Mesh::checkDeparted(const Link& link, const Stamp& stamp) {
+  if (!link.goodbye || link.goodbyeAfter >= stamp.seq) return;
   ErrorFacts more = facts();
   more.peer = link.member().rank;
   more.peerHost = link.member().host;
@@ -323,7 +330,7 @@ void Mesh::checkDeparted(const Link& link) {
   failAndThrow(Error(ErrorCode::kRankLost,
                      describe(link.member()) + " closed the group after operation " +
                          std::to_string(link.goodbyeAfter) + " and cannot take part in operation " +
-                         std::to_string(stamp_.seq) + ", " + describe(stamp_),
+                         std::to_string(stamp.seq) + ", " + describe(stamp),
                      more));
 }
 
@@ -336,26 +343,26 @@ void Mesh::tick() {
   }
   if (notices_ < limits_.noticeAfter.size() && waited >= limits_.noticeAfter[notices_]) {
     ++notices_;
-    if (onWaiting) onWaiting(stamp_, std::chrono::duration_cast<Millis>(waited), missing());
+    if (onWaiting) onWaiting(stamp_, std::chrono::duration_cast<Millis>(waited), missing(stamp_));
   }
 }
 
 void Mesh::tellCalled() {
   for (const auto& link : links_) {
     // A message of this operation has said as much.
-    if (link && link->open() && !link->goodbye && link->told < stamp_.seq) tellCalled(*link);
+    if (link && link->open() && !link->goodbye && link->told < stamp_.seq) tellCalled(*link, stamp_);
   }
 }
 
-void Mesh::tellCalled(Link& link) {
-  link.told = stamp_.seq;
-  control(link, FrameKind::kCalled, stamp_, {});
+void Mesh::tellCalled(Link& link, const Stamp& stamp) {
+  link.told = std::max(link.told, stamp.seq);
+  control(link, FrameKind::kCalled, stamp, {});
 }
 
-std::vector<int> Mesh::missing() const {
+std::vector<int> Mesh::missing(const Stamp& stamp) const {
   std::vector<int> ranks;
   for (const auto& link : links_) {
-    if (link && link->called < stamp_.seq) ranks.push_back(link->member().rank);
+    if (link && link->called < stamp.seq) ranks.push_back(link->member().rank);
   }
   return ranks;
 }

@@ -100,6 +100,23 @@ class Mesh {
   // ---- While no operation runs: watches all links until `wakeFd` is readable. Throws when the group fails.
   void serve(int wakeFd);
 
+  // ---- Operations beside the mesh's own, on the ranks' devices: it moves nothing for them, but compares
+  // what the ranks call, and knows whom they wait for (mesh_beside.cpp). Called at every step of a wait;
+  // returns when it wants to be called again at the latest. What it throws fails the group.
+  std::function<Clock::time_point()> beside;
+  // This rank calls one, between operations of the mesh's own. Its stamp goes to the next rank, which
+  // compares it with its own: if not all are equal, some neighbours see it. Those of send and recv go to the
+  // other rank.
+  void announce(const Stamp& stamp);
+  // The oldest one that has not ended, for messages; nothing when none is left.
+  void setBeside(std::optional<Stamp> oldest) { besideOldest_ = oldest; }
+  // It has lasted: all ranks are told that this one has called it.
+  void tellWaiting(const Stamp& stamp);
+  // Throws if a rank that takes part has closed the group before it.
+  void checkStaying(const Stamp& stamp);
+  std::vector<int> missing(const Stamp& stamp) const;  // ranks that are not known to have called it
+  [[noreturn]] void failLate(const Stamp& stamp, const Deadline& limit);
+
   // Another thread, while the group's thread is in serve(): writes a whole frame at once or nothing.
   bool trySend(int peer, uint64_t slot, const Stamp& stamp, const void* data, size_t bytes);
   // Frames kept aside, all links.
@@ -133,7 +150,7 @@ class Mesh {
   void guarded(Link& link, Body body);
   void pump(size_t peer);
   void checkEnds();
-  void checkDeparted(const Link& link);
+  void checkDeparted(const Link& link, const Stamp& stamp);
   void tick();
   template <typename Done>
   void waitFor(const Deadline& limit, Done done);
@@ -143,18 +160,24 @@ class Mesh {
   std::optional<std::byte*> placeEarly(Link& link, const FrameHeader& header);
   void arrived(Link& link, const FrameHeader& header);
   bool takeEarly(Link& link, Posted& posted);
-  void checkStamp(const Link& link, const Stamp& theirs);
+  void checkStamp(const Link& link, const Stamp& ours, const Stamp& theirs);
   void checkLength(const Link& link, const FrameHeader& header, size_t expected);
   void recycle(Link& link, EarlyFrame* frame);
 
   void dropUnclaimed(Link& link);
   void tellCalled();
-  void tellCalled(Link& link);
-  std::vector<int> missing() const;
+  void tellCalled(Link& link, const Stamp& stamp);
+  void remember(const Stamp& stamp);
+  const Stamp* remembered(uint64_t seq) const;
+  void compare(Link& link, const Stamp& theirs);
+  void compareAnnounced(Link& link);
+  Clock::time_point callBeside();
   [[noreturn]] void failAndThrow(Error cause);
   Error lost(const Link& link) const;
-  Error timedOut(const Deadline& limit) const;
-  void control(Link& link, FrameKind kind, const Stamp& stamp, std::vector<std::byte> body);
+  Error timedOut(const Stamp& stamp, const Deadline& limit) const;
+  const Stamp* concerned() const;  // the operation that a failure now concerns
+  void control(Link& link, FrameKind kind, const Stamp& stamp, std::vector<std::byte> body,
+               uint64_t slot = 0);
   ErrorFacts facts() const;
 
   int rank_;
@@ -169,6 +192,9 @@ class Mesh {
   bool active_ = false;
   Stamp stamp_;
   uint64_t lastSeq_ = 0;
+  Stamp newest_;                   // the last operation that this rank has called, of either sort
+  std::vector<Stamp> remembered_;  // by seq modulo its size; empty until something is announced
+  std::optional<Stamp> besideOldest_;
   Deadline deadline_ = Deadline::never();
   Clock::time_point began_;
   bool toldCalled_ = false;

@@ -21,9 +21,9 @@ constexpr Millis kTellLimit{200};
 ErrorFacts Mesh::facts() const {
   ErrorFacts facts;
   facts.rank = rank_;
-  if (active_) {
-    facts.op = name(stamp_.kind);
-    facts.seq = static_cast<int64_t>(stamp_.seq);
+  if (const Stamp* const stamp = concerned()) {
+    facts.op = name(stamp->kind);
+    facts.seq = static_cast<int64_t>(stamp->seq);
   }
   return facts;
 }
@@ -41,15 +41,18 @@ Error Mesh::lost(const Link& link) const {
     const char* const reason = strerrorname_np(link.readErrno);
     text += std::string(" (") + (reason != nullptr ? reason : "errno") + ")";
   }
-  if (active_) text += " during operation " + std::to_string(stamp_.seq) + ", " + describe(stamp_);
+  if (const Stamp* const stamp = concerned())
+    text += " during operation " + std::to_string(stamp->seq) + ", " + describe(*stamp);
   text += "; this group cannot go on, form a new one";
   return Error(ErrorCode::kRankLost, text, more);
 }
 
-Error Mesh::timedOut(const Deadline& limit) const {
+Error Mesh::timedOut(const Stamp& stamp, const Deadline& limit) const {
   ErrorFacts more = facts();
-  more.missing = missing();
-  std::string text = "operation " + std::to_string(stamp_.seq) + ", " + describe(stamp_) +
+  more.op = name(stamp.kind);
+  more.seq = static_cast<int64_t>(stamp.seq);
+  more.missing = missing(stamp);
+  std::string text = "operation " + std::to_string(stamp.seq) + ", " + describe(stamp) +
                      ", was not complete within " + std::to_string(limit.limit().count()) + " ms";
   if (more.missing.empty()) {
     text += "; every rank has called it";
@@ -69,8 +72,10 @@ void Mesh::failAndThrow(Error cause) {
   throw Error(*failure_);
 }
 
-void Mesh::control(Link& link, FrameKind kind, const Stamp& stamp, std::vector<std::byte> body) {
+void Mesh::control(Link& link, FrameKind kind, const Stamp& stamp, std::vector<std::byte> body,
+                   uint64_t slot) {
   FrameHeader header;
+  header.slot = slot;
   header.kind = kind;
   header.generation = generation_;
   header.stamp = stamp;

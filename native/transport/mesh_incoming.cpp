@@ -27,6 +27,7 @@ std::optional<std::byte*> Mesh::place(Link& link, const FrameHeader& header) {
 std::optional<std::byte*> Mesh::placeData(Link& link, const FrameHeader& header) {
   const uint64_t seq = header.stamp.seq;
   if (!active_ || seq != stamp_.seq) {
+    if (const Stamp* const ours = remembered(seq)) checkStamp(link, *ours, header.stamp);
     if (seq <= lastSeq_ || (active_ && seq < stamp_.seq)) {
       throw Error(ErrorCode::kCollectiveMismatch,
                   describe(link.member()) + " still sends for its operation " + std::to_string(seq) + ", " +
@@ -35,7 +36,7 @@ std::optional<std::byte*> Mesh::placeData(Link& link, const FrameHeader& header)
     }
     return placeEarly(link, header);
   }
-  checkStamp(link, header.stamp);
+  checkStamp(link, stamp_, header.stamp);
   for (size_t i = 0; i < posted_.size(); ++i) {
     Posted& posted = posted_[i];
     if (posted.slot != header.slot) continue;
@@ -85,10 +86,13 @@ void Mesh::arrived(Link& link, const FrameHeader& header) {
       return;
     case FrameKind::kCalled:
       link.called = std::max(link.called, header.stamp.seq);
-      if (active_ && header.stamp.seq == stamp_.seq) checkStamp(link, header.stamp);
+      compare(link, header.stamp);
       // It waits. This rank may have left that operation long ago (a broadcast's source does not wait), and
       // must not be taken for missing.
-      if (link.told < header.stamp.seq && header.stamp.seq <= stamp_.seq && !link.goodbye) tellCalled(link);
+      if (header.slot != kAnnouncement && link.told < header.stamp.seq && header.stamp.seq <= newest_.seq &&
+          !link.goodbye) {
+        tellCalled(link, newest_);
+      }
       return;
     case FrameKind::kFailure: {
       Error cause = decodeFailure(link.control, link.member().rank);
@@ -98,7 +102,7 @@ void Mesh::arrived(Link& link, const FrameHeader& header) {
       link.goodbye = true;
       link.goodbyeAfter = header.stamp.seq;
       link.called = std::max(link.called, header.stamp.seq);
-      if (active_) checkDeparted(link);
+      if (active_) checkDeparted(link, stamp_);
       return;
   }
 }
@@ -146,15 +150,17 @@ void Mesh::recycle(Link& link, EarlyFrame* frame) {
   earlyCount_.fetch_sub(1, std::memory_order_release);
 }
 
-void Mesh::checkStamp(const Link& link, const Stamp& theirs) {
-  if (theirs == stamp_) return;
+void Mesh::checkStamp(const Link& link, const Stamp& ours, const Stamp& theirs) {
+  if (theirs == ours) return;
   ErrorFacts more = facts();
+  more.op = name(ours.kind);
+  more.seq = static_cast<int64_t>(ours.seq);
   more.peer = link.member().rank;
   more.peerHost = link.member().host;
   more.peerPid = link.member().pid;
   throw Error(ErrorCode::kCollectiveMismatch,
-              "operation " + std::to_string(stamp_.seq) + " differs between ranks: rank " +
-                  std::to_string(rank_) + " called " + describe(stamp_) + ", " + describe(link.member()) +
+              "operation " + std::to_string(ours.seq) + " differs between ranks: rank " +
+                  std::to_string(rank_) + " called " + describe(ours) + ", " + describe(link.member()) +
                   " called " + describe(theirs) + "; every rank must make the same calls in the same order",
               more);
 }
