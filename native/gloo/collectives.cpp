@@ -64,6 +64,7 @@ Collectives::Collectives(transport::Mesh& mesh, CollectiveLimits limits)
 Collectives::~Collectives() = default;
 
 void Collectives::run(const Call& call) {
+  path_ = nullptr;
   check(call);
   if (mesh_.size() == 1) return alone(call);
   try {
@@ -104,13 +105,17 @@ void Collectives::check(const Call& call) const {
 }
 
 void Collectives::alone(const Call& call) {
+  path_ = "alone";
   if (call.stamp.kind == OpKind::kBarrier) return;
   copy(call.out, call.in, call.stamp.count * elementSize(call.stamp.dtype));
 }
 
 void Collectives::dispatch(const Call& call) {
   // With nothing to move, the ranks still meet and compare their calls.
-  if (call.stamp.kind == OpKind::kBarrier || call.stamp.count == 0) return small_.barrier(call.firstSent);
+  if (call.stamp.kind == OpKind::kBarrier || call.stamp.count == 0) {
+    path_ = "dissemination";
+    return small_.barrier(call.firstSent);
+  }
   switch (call.stamp.kind) {
     case OpKind::kAllReduce:
       return call.stamp.reduceOp == ReduceOp::kAvg ? average(call) : allReduce(call);
@@ -139,9 +144,11 @@ void Collectives::reduceAll(const void* in, void* out, size_t count, size_t elem
                             bool firstSent) {
   const size_t bytes = count * elementBytes;
   if (bytes <= limits_.smallReduce) {
+    path_ = "recursive doubling";
     copy(out, in, bytes);
     return small_.allReduce(out, scratch(bytes), count, elementBytes, reduce, firstSent);
   }
+  path_ = "gloo ring";
   withElement(elementBytes, [&]<typename T>(T) {
     ::gloo::AllreduceOptions options(context_);
     if (in != out) options.setInput(static_cast<T*>(const_cast<void*>(in)), count);
@@ -180,6 +187,7 @@ void Collectives::average(const Call& call) {
     const size_t n = std::min(block, count - at);
     wide.widen(sums, in + at * element, n);
     if (small) {
+      path_ = "recursive doubling";
       small_.allReduce(sums, sums + bytes, n, wide.bytes, wide.reduce);
     } else {
       reduceAll(sums, sums, n, wide.bytes, wide.reduce, false);
@@ -189,6 +197,7 @@ void Collectives::average(const Call& call) {
 }
 
 void Collectives::broadcast(const Call& call) {
+  path_ = "gloo tree";
   const size_t bytes = call.stamp.count * elementSize(call.stamp.dtype);
   ::gloo::BroadcastOptions options(context_);
   if (call.stamp.root == mesh_.rank() && call.in != call.out) {
@@ -204,7 +213,11 @@ void Collectives::allGather(const Call& call) {
   const size_t bytes = call.stamp.count * elementSize(call.stamp.dtype);
   const size_t total = bytes * static_cast<size_t>(mesh_.size());
   copy(static_cast<std::byte*>(call.out) + static_cast<size_t>(mesh_.rank()) * bytes, call.in, bytes);
-  if (total <= limits_.smallGather) return small_.allGather(call.out, bytes);
+  if (total <= limits_.smallGather) {
+    path_ = "direct";
+    return small_.allGather(call.out, bytes);
+  }
+  path_ = "gloo ring";
   ::gloo::AllgatherOptions options(context_);
   options.setOutput(static_cast<std::byte*>(call.out), total);
   options.setTimeout(::gloo::transport::kUnsetTimeout);

@@ -56,6 +56,9 @@ class Collectives {
   // rank listens first or the data are prepared first.
   std::optional<FirstMessage> firstMessage(const Stamp& stamp) const;
 
+  // How the last operation ran, e.g. "recursive doubling"; a static text, null where it did not come to that.
+  const char* path() const { return path_; }
+
  private:
   void check(const Call& call) const;
   void alone(const Call& call);
@@ -73,6 +76,7 @@ class Collectives {
   CollectiveLimits limits_;
   RecursiveDoubling small_;
   std::shared_ptr<::gloo::Context> context_;
+  const char* path_ = nullptr;
   std::vector<std::byte> scratch_;  // grows to what the small paths need, then stays
 };
 

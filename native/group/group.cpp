@@ -2,6 +2,7 @@
 
 #include <sys/eventfd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 #include <utility>
@@ -36,6 +37,7 @@ void Group::submit(std::unique_ptr<Task> task) {
   if (failure_) throw Error(*failure_);
   if (closing_) throw Error(ErrorCode::kClosed, "the group is closed on this rank");
   task->stamp.seq = ++lastSeq_;
+  task->called = Clock::now();
   // The first message can go out from here, while the group's thread is still waking up.
   if (parked_ && queue_.empty()) task->firstSent = sendFirst(*task);
   queue_.push_back(std::move(task));
@@ -75,6 +77,36 @@ std::optional<GroupInfo> Group::info() const {
   return info_;
 }
 
+std::vector<OperationRecord> Group::operations() const {
+  // Under the lock nothing passes from the queue to the recorder.
+  const std::lock_guard lock(mutex_);
+  std::vector<OperationRecord> records = recorder_.operations();
+  for (size_t i = 0; i < std::min(queue_.size(), Recorder::kKept); ++i) {
+    OperationRecord& record = records.emplace_back();
+    record.stamp = queue_[i]->stamp;
+    record.called = queue_[i]->called;
+  }
+  return records;
+}
+
+uint64_t Group::lastSeq() const {
+  const std::lock_guard lock(mutex_);
+  return lastSeq_;
+}
+
+GroupStats Group::stats() const {
+  const std::lock_guard lock(mutex_);
+  GroupStats out;
+  out.counters = recorder_.counters();
+  out.queued = queue_.size();
+  out.running = recorder_.running();
+  if (info_) {
+    out.earlyFrames = mesh_->earlyFrames();
+    out.links = mesh_->linkCounters();
+  }
+  return out;
+}
+
 void Group::wake() {
   ::eventfd_write(wakeFd_.get(), 1);
 }
@@ -109,6 +141,8 @@ bool Group::form() {
     info.size = options_.join.identity.size;
     info.portIndex = joined.portIndex;
     info.store = joined.store.text();
+    info.token = joined.token;
+    info.timings = joined.timings;
     for (const transport::Endpoint& endpoint : joined.members) {
       info.members.push_back({endpoint.rank, endpoint.host, endpoint.pid, "self"});
     }
@@ -139,12 +173,14 @@ void Group::serve() {
       try {
         collectives_->run(call);
       } catch (const Error& error) {
+        noteEnd(*task, &error);
+        // Only a mistake of the caller's leaves the group as it was.
+        if (error.code != ErrorCode::kInvalidArgument) return failWith(error, std::move(task));
         Task& ended = *task;
         ended.finish(std::move(task), &error);
-        // A mistake of the caller's leaves the group as it was.
-        if (error.code != ErrorCode::kInvalidArgument) throw;
         continue;
       }
+      noteEnd(*task, nullptr);
       Task& ended = *task;
       ended.finish(std::move(task), nullptr);
     }
@@ -157,6 +193,12 @@ void Group::serve() {
   }
 }
 
+void Group::noteEnd(const Task& task, const Error* error) {
+  // Where it came to no algorithm, the mesh still speaks of the operation before.
+  const char* const path = collectives_->path();
+  recorder_.ended(task.stamp.seq, path, path != nullptr ? mesh_->waited() : Clock::duration{}, error);
+}
+
 // The next operation, or nothing once the group is closed. Watches the links meanwhile.
 std::unique_ptr<Task> Group::next() {
   for (;;) {
@@ -166,6 +208,7 @@ std::unique_ptr<Task> Group::next() {
       if (!queue_.empty()) {
         std::unique_ptr<Task> task = std::move(queue_.front());
         queue_.pop_front();
+        recorder_.begun(task->stamp, task->called);
         return task;
       }
       if (closing_) return nullptr;
@@ -177,17 +220,20 @@ std::unique_ptr<Task> Group::next() {
   }
 }
 
-void Group::failWith(const Error& error) {
+void Group::failWith(const Error& error, std::unique_ptr<Task> ended) {
   std::deque<std::unique_ptr<Task>> left;
   {
     const std::lock_guard lock(mutex_);
     parked_ = false;
     failure_ = error;
     left.swap(queue_);
+    // All of it is on record before anybody hears of it.
+    for (const std::unique_ptr<Task>& task : left) recorder_.dropped(task->stamp, task->called, error);
   }
+  if (ended) left.push_front(std::move(ended));
   for (std::unique_ptr<Task>& task : left) {
-    Task& ended = *task;
-    ended.finish(std::move(task), &error);
+    Task& each = *task;
+    each.finish(std::move(task), &error);
   }
   if (events_.onFailed) events_.onFailed(error);
 }

@@ -24,6 +24,7 @@
 #include "core/thread.h"
 #include "core/unique_fd.h"
 #include "gloo/collectives.h"
+#include "group/recorder.h"
 #include "rendezvous/join.h"
 #include "transport/mesh.h"
 
@@ -41,7 +42,8 @@ class Task {
   // The operation has ended; `error` is null if it succeeded. Takes the task over.
   virtual void finish(std::unique_ptr<Task> self, const Error* error) noexcept = 0;
 
-  Stamp stamp;  // seq is given by submit()
+  Stamp stamp;               // seq is given by submit(),
+  Clock::time_point called;  // and so is this
   Deadline deadline = Deadline::never();
   const void* in = nullptr;
   void* out = nullptr;
@@ -65,6 +67,16 @@ struct GroupInfo {
   size_t portIndex = 0;  // which candidate port the group formed on
   std::string store;     // address of the store
   std::vector<transport::Member> members;
+  transport::GroupToken token{};  // of this formation; nothing for strangers
+  rendezvous::JoinTimings timings;
+};
+
+struct GroupStats {
+  Counters counters;
+  size_t queued = 0;  // operations called whose turn has not come
+  size_t running = 0;
+  size_t earlyFrames = 0;  // kept aside now, all links
+  std::vector<transport::LinkCounters> links;
 };
 
 class Group {
@@ -88,13 +100,22 @@ class Group {
   void shutdown(const std::string& reason);
 
   std::optional<GroupInfo> info() const;  // once formed
+  // The last operations: those that have ended, that run, that wait for their turn (the oldest kKept of
+  // them).
+  std::vector<OperationRecord> operations() const;
+  // The one of that number, if it runs or was among the last to end.
+  std::optional<OperationRecord> operation(uint64_t seq) const { return recorder_.find(seq); }
+  uint64_t lastSeq() const;  // of the operation called last; 0 before the first
+  GroupStats stats() const;
 
  private:
   void run();
   bool form();
   void serve();
   std::unique_ptr<Task> next();
-  void failWith(const Error& error);
+  void noteEnd(const Task& task, const Error* error);
+  // `ended`: the operation that met the failure, if one did.
+  void failWith(const Error& error, std::unique_ptr<Task> ended = nullptr);
   void wake();
   bool sendFirst(const Task& task);
 
@@ -110,6 +131,7 @@ class Group {
   bool closing_ = false;
   std::optional<Error> failure_;
   std::optional<GroupInfo> info_;
+  Recorder recorder_;
 
   // The thread's own.
   std::unique_ptr<rendezvous::HostedStore> hosted_;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "napi/group_options.h"
+#include "napi/group_report.h"
 #include "napi/tasks.h"
 
 namespace nc::napi {
@@ -76,6 +77,8 @@ Napi::Function GroupObject::define(Napi::Env env) {
       env, "NativeGroup",
       {InstanceMethod<&GroupObject::start>("start"), InstanceMethod<&GroupObject::abort>("abort"),
        InstanceMethod<&GroupObject::close>("close"), InstanceMethod<&GroupObject::info>("info"),
+       InstanceMethod<&GroupObject::operations>("operations"), InstanceMethod<&GroupObject::stats>("stats"),
+       InstanceMethod<&GroupObject::operation>("operation"), InstanceMethod<&GroupObject::lastSeq>("lastSeq"),
        InstanceMethod<&GroupObject::run>("run"), InstanceMethod<&GroupObject::vote>("vote")});
 }
 
@@ -167,6 +170,24 @@ void GroupObject::close(const Napi::CallbackInfo&) {
 Napi::Value GroupObject::info(const Napi::CallbackInfo& info) {
   const auto known = group_->info();
   return known ? groupInfo(info.Env(), *known).As<Napi::Value>() : info.Env().Null();
+}
+
+Napi::Value GroupObject::operations(const Napi::CallbackInfo& info) {
+  return groupOperations(info.Env(), group_->operations());
+}
+
+Napi::Value GroupObject::operation(const Napi::CallbackInfo& info) {
+  const auto record = group_->operation(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
+  if (!record) return info.Env().Null();
+  return groupOperations(info.Env(), {*record}).Get(0u);
+}
+
+Napi::Value GroupObject::lastSeq(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(group_->lastSeq()));
+}
+
+Napi::Value GroupObject::stats(const Napi::CallbackInfo& info) {
+  return groupStats(info.Env(), group_->stats());
 }
 
 void GroupObject::submit(std::unique_ptr<group::Task> task) {

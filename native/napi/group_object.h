@@ -29,6 +29,10 @@ class GroupObject final : public Napi::ObjectWrap<GroupObject>, public Closable 
   void abort(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
   Napi::Value info(const Napi::CallbackInfo& info);
+  Napi::Value operations(const Napi::CallbackInfo& info);
+  Napi::Value operation(const Napi::CallbackInfo& info);  // (seq) -> its record, or null
+  Napi::Value lastSeq(const Napi::CallbackInfo& info);
+  Napi::Value stats(const Napi::CallbackInfo& info);
   // (kind, dtype, reduceOp, root, count, in, out, timeoutMs) -> Promise<void>
   Napi::Value run(const Napi::CallbackInfo& info);
   // (dtype, reduceOp, values, timeoutMs, sync) -> Promise<values> or values; a few numbers, held natively

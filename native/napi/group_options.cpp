@@ -56,23 +56,4 @@ group::GroupOptions readGroupOptions(Napi::Object options) {
   return out;
 }
 
-Napi::Object groupInfo(Napi::Env env, const group::GroupInfo& info) {
-  Napi::Object out = Napi::Object::New(env);
-  out["rank"] = Napi::Number::New(env, info.rank);
-  out["size"] = Napi::Number::New(env, info.size);
-  out["portIndex"] = Napi::Number::New(env, static_cast<double>(info.portIndex));
-  out["store"] = Napi::String::New(env, info.store);
-  Napi::Array members = Napi::Array::New(env, info.members.size());
-  for (uint32_t i = 0; i < info.members.size(); ++i) {
-    Napi::Object member = Napi::Object::New(env);
-    member["rank"] = Napi::Number::New(env, info.members[i].rank);
-    member["host"] = Napi::String::New(env, info.members[i].host);
-    member["pid"] = Napi::Number::New(env, static_cast<double>(info.members[i].pid));
-    member["link"] = Napi::String::New(env, info.members[i].address);
-    members[i] = member;
-  }
-  out["members"] = members;
-  return out;
-}
-
 }  // namespace nc::napi

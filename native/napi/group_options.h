@@ -7,6 +7,5 @@
 namespace nc::napi {
 
 group::GroupOptions readGroupOptions(Napi::Object options);
-Napi::Object groupInfo(Napi::Env env, const group::GroupInfo& info);
 
 }  // namespace nc::napi

@@ -30,6 +30,13 @@ std::vector<Candidate> candidatesOf(const JoinOptions& options) {
   return candidates;
 }
 
+template <typename Body>
+Clock::duration timed(Body body) {
+  const auto began = Clock::now();
+  body();
+  return Clock::now() - began;
+}
+
 class Joiner {
  public:
   Joiner(JoinOptions options, const JoinEvents& events, const Deadline& deadline, Cancel& cancel)
@@ -37,13 +44,19 @@ class Joiner {
 
   Joined run() {
     try {
-      findOrHost();
-      if (options_.companion != nullptr) described_ = options_.companion->describe([this] { look(); });
-      registerRank();
-      meet();
-      link();
-      if (options_.companion != nullptr) connectCompanion();
-      agree();
+      JoinTimings& timings = joined_.timings;
+      timings.found = timed([this] { findOrHost(); });
+      timings.companion = timed([this] {
+        if (options_.companion != nullptr) described_ = options_.companion->describe([this] { look(); });
+      });
+      timings.registered = timed([this] { registerRank(); });
+      timings.met = timed([this] { meet(); });
+      timings.linked = timed([this] { link(); });
+      timings.companion += timed([this] {
+        if (options_.companion != nullptr) connectCompanion();
+      });
+      timings.agreed = timed([this] { agree(); });
+      joined_.token = token_;
     } catch (const Error& error) {
       throw giveUp(error);
     }

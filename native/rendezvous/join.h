@@ -53,12 +53,24 @@ struct JoinEvents {
   std::function<void(Millis waited, const std::vector<int>& missing)> onWaiting;
 };
 
+// How long each part of joining took on this rank.
+struct JoinTimings {
+  Clock::duration found{};       // to have found the store, or to have opened it
+  Clock::duration registered{};  // from then on to have claimed the rank,
+  Clock::duration met{};         // for every rank to have done so,
+  Clock::duration linked{};      // to be linked with all,
+  Clock::duration agreed{};      // and for all to be
+  Clock::duration companion{};   // all of the companion's
+};
+
 struct Joined {
   std::unique_ptr<HostedStore> hosted;  // on rank 0; stands for the life of the group, to turn others away
   size_t portIndex = 0;                 // which of the ports it became
   SocketAddress store;
   std::vector<transport::Endpoint> members;  // by rank
   std::vector<transport::LinkEnd> ends;
+  transport::GroupToken token{};  // drawn by rank 0 for this formation; known to its members only
+  JoinTimings timings;
 };
 
 // On the calling thread; returns or throws by the deadline, or at once when cancelled.

@@ -31,6 +31,7 @@ ssize_t Link::read(void* to, size_t n) {
 void Link::push(Outgoing out) {
   const std::lock_guard lock(mutex_);
   setNumber(out.header, number_++);
+  out_.add(kFrameHeaderBytes + out.bytes);
   // Most frames leave at once, and need no place in the queue.
   if (outgoing_.empty() && writeNow(out)) return;
   outgoing_.push_back(std::move(out));
@@ -131,6 +132,7 @@ bool Link::tryWrite(const FrameHeader& header, const void* data) {
   const ssize_t sent = ::send(fd_.get(), frame.data(), bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent <= 0) return false;
   ++number_;
+  out_.add(bytes);
   if (static_cast<size_t>(sent) < bytes) {
     // Part of it is out, so the rest has to follow before anything else.
     Outgoing rest;
@@ -168,6 +170,10 @@ bool Link::undelivered() const {
     return false;
   int bytes = 0;
   return fd_ && ::ioctl(fd_.get(), SIOCOUTQ, &bytes) == 0 && bytes > 0;
+}
+
+LinkCounters Link::counters() const {
+  return {member_.rank, in_.frames(), in_.bytes(), out_.frames(), out_.bytes()};
 }
 
 void Link::shutdownWrite() {

@@ -41,6 +41,21 @@ struct EarlyFrame {
   }
 };
 
+// Frames and bytes of one direction. One thread at a time adds, any thread reads.
+class Traffic {
+ public:
+  void add(size_t bytes) {
+    frames_.store(frames() + 1, std::memory_order_relaxed);
+    bytes_.store(this->bytes() + bytes, std::memory_order_relaxed);
+  }
+  uint64_t frames() const { return frames_.load(std::memory_order_relaxed); }
+  uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> frames_{0};
+  std::atomic<uint64_t> bytes_{0};
+};
+
 class Link final : public ByteSource {
  public:
   Link(LinkEnd end, FrameSink& sink);
@@ -66,6 +81,10 @@ class Link final : public ByteSource {
   bool undelivered() const;
   void shutdownWrite();
   void close();
+  // A whole frame with so long a body has been read.
+  void countIn(size_t bytes) { in_.add(kFrameHeaderBytes + bytes); }
+  // What has passed so far. Any thread.
+  LinkCounters counters() const;
 
   // ---- What the mesh notes about this rank.
   uint64_t called = 0;          // the last operation it is known to have called
@@ -94,6 +113,8 @@ class Link final : public ByteSource {
   std::deque<Outgoing> outgoing_;
   uint64_t number_ = 0;  // of the next frame
   bool broken_ = false;  // writing has failed; reading will tell why
+  Traffic in_;
+  Traffic out_;  // of frames given to the link; the lock is held where it is added to
 };
 
 }  // namespace nc::transport

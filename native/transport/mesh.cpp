@@ -16,11 +16,26 @@ class Mesh::LinkSink final : public FrameSink {
   std::optional<std::byte*> place(const FrameHeader& header) override {
     return mesh_.place(*mesh_.links_[peer_], header);
   }
-  void arrived(const FrameHeader& header) override { mesh_.arrived(*mesh_.links_[peer_], header); }
+  void arrived(const FrameHeader& header) override {
+    mesh_.links_[peer_]->countIn(header.length);
+    mesh_.arrived(*mesh_.links_[peer_], header);
+  }
 
  private:
   Mesh& mesh_;
   size_t peer_;
+};
+
+class Mesh::Waiting final {
+ public:
+  Waiting(Mesh& mesh, Clock::time_point began) : mesh_(mesh), began_(began) {}
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+  ~Waiting() { mesh_.waited_ += Clock::now() - began_; }
+
+ private:
+  Mesh& mesh_;
+  Clock::time_point began_;
 };
 
 Mesh::Mesh(int rank, int size, uint32_t generation, std::vector<LinkEnd> ends, Cancel& cancel,
@@ -58,6 +73,14 @@ size_t Mesh::earlyFrames() const {
   return earlyCount_.load(std::memory_order_acquire);
 }
 
+std::vector<LinkCounters> Mesh::linkCounters() const {
+  std::vector<LinkCounters> counters;
+  for (const auto& link : links_) {
+    if (link) counters.push_back(link->counters());
+  }
+  return counters;
+}
+
 // ---------------------------------------------------------------------------------------------- operations
 
 void Mesh::begin(const Stamp& stamp, const Deadline& deadline) {
@@ -67,6 +90,7 @@ void Mesh::begin(const Stamp& stamp, const Deadline& deadline) {
   began_ = Clock::now();
   newest_ = stamp;
   if (!remembered_.empty()) remember(stamp);
+  waited_ = {};
   active_ = true;
   toldCalled_ = false;
   notices_ = 0;
@@ -159,15 +183,20 @@ void Mesh::release(BufferState& state) noexcept {
 
 template <typename Done>
 void Mesh::waitFor(const Deadline& limit, Done done) {
+  if (done()) return;
+  auto now = Clock::now();
+  const Waiting waiting(*this, now);
   bool late = false;
-  while (!done()) {
+  do {
     if (failure_) throw Error(*failure_);
     if (late) failAndThrow(timedOut(stamp_, limit));
     // One more look after the deadline: a thread that has not run for a while may have its message waiting,
     // and should not name ranks that did arrive.
-    late = Clock::now() >= limit.at();
+    late = now >= limit.at();
     step(limit.at(), -1);
-  }
+    if (done()) return;
+    now = Clock::now();
+  } while (true);
 }
 
 int Mesh::waitSend(BufferState& state, const Deadline& limit) {

@@ -50,6 +50,15 @@ struct Member {
   std::string address;  // of the link: "127.0.0.1:4711" or "unix"
 };
 
+// What has passed over one link so far, frames' headers included in the bytes.
+struct LinkCounters {
+  int peer = -1;
+  uint64_t framesIn = 0;
+  uint64_t bytesIn = 0;
+  uint64_t framesOut = 0;
+  uint64_t bytesOut = 0;
+};
+
 struct LinkEnd {
   Member member;
   UniqueFd fd;  // connected, non-blocking
@@ -119,8 +128,12 @@ class Mesh {
 
   // Another thread, while the group's thread is in serve(): writes a whole frame at once or nothing.
   bool trySend(int peer, uint64_t slot, const Stamp& stamp, const void* data, size_t bytes);
-  // Frames kept aside, all links.
+  // Any thread. Frames kept aside, all links.
   size_t earlyFrames() const;
+  // Any thread. Every link's, by rank.
+  std::vector<LinkCounters> linkCounters() const;
+  // How long the operation, or the last one, has waited for completions: for the other ranks, that is.
+  Clock::duration waited() const { return waited_; }
 
   // ---- The end. fail() tells every rank why, once, as far as their links take it without blocking.
   void fail(const Error& cause);
@@ -133,6 +146,7 @@ class Mesh {
 
  private:
   class LinkSink;  // the reader of each link delivers through it
+  class Waiting;   // adds to waited_ until its end
   struct Posted {
     BufferState* state;
     int only;               // the one rank it may come from, or -1:
@@ -197,6 +211,7 @@ class Mesh {
   std::optional<Stamp> besideOldest_;
   Deadline deadline_ = Deadline::never();
   Clock::time_point began_;
+  Clock::duration waited_{};
   bool toldCalled_ = false;
   size_t notices_ = 0;
   std::vector<Posted> posted_;
