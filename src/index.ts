@@ -68,6 +68,7 @@ export type {
   AddressInUseMessage,
   FailedMessage,
   GroupMessage,
+  OperationMessage,
   RefusedMessage,
   WaitingMessage,
 } from './group/events.ts';
@@ -77,6 +78,7 @@ export {
   type AllGatherOptions,
   type AllReduceOptions,
   type BroadcastOptions,
+  type FormationTimes,
   type GroupInfo,
   type GroupMember,
   type OperationOptions,
@@ -89,6 +91,14 @@ export {
   rankFromEnvironment,
 } from './launch/environment.ts';
 export { listenFdFromEnvironment } from './net/listen-fd.ts';
+export { formatPrometheus } from './observe/prometheus.ts';
+export type {
+  GroupStats,
+  KindStats,
+  LatencyStats,
+  LinkStats,
+  OperationRecord,
+} from './observe/stats.ts';
 export {
   type StoreCallOptions,
   type StoreConnectOptions,

@@ -1,7 +1,8 @@
 /** What groups report on `node:diagnostics_channel`. Nothing is printed unless somebody subscribes. */
-import { channel } from 'node:diagnostics_channel';
+import { channel, tracingChannel } from 'node:diagnostics_channel';
 import { debuglog } from 'node:util';
 import type { CollectivesError } from '../errors.ts';
+import type { OperationRecord } from '../observe/stats.ts';
 
 /** Fields that every message has. */
 export interface GroupMessage {
@@ -26,6 +27,10 @@ export interface RefusedMessage extends GroupMessage {
   claimant: { rank: number; pid: number; host: string };
   reason: string;
 }
+/** `node-collectives:operation`: an operation has ended, well or badly. */
+export interface OperationMessage extends GroupMessage {
+  operation: OperationRecord;
+}
 /** `node-collectives:failed`: joining, or the group, has failed. */
 export interface FailedMessage extends GroupMessage {
   error: CollectivesError;
@@ -37,12 +42,16 @@ export interface AddressInUseMessage extends GroupMessage {
 
 export const channels = {
   formed: channel('node-collectives:formed'),
+  operation: channel('node-collectives:operation'),
   waiting: channel('node-collectives:waiting'),
   refused: channel('node-collectives:refused'),
   addressInUse: channel('node-collectives:address-in-use'),
   failed: channel('node-collectives:failed'),
   closed: channel('node-collectives:closed'),
 } as const;
+
+/** Every operation from its call to its end, with the async context of the caller. */
+export const operationTrace = tracingChannel('node-collectives:operation');
 
 const debug = debuglog('node-collectives');
 

@@ -2,6 +2,7 @@
 import { ClosedError, CollectivesError, InvalidArgumentError } from '../errors.ts';
 import {
   DType,
+  type NativeFormation,
   type NativeGroup,
   type NativeGroupEvent,
   type NativeGroupInfo,
@@ -9,6 +10,7 @@ import {
   ReduceOp,
 } from '../native/binding.ts';
 import { longestTimerMs } from '../net/within.ts';
+import { type GroupStats, type OperationRecord, statsOf } from '../observe/stats.ts';
 import {
   type CollectiveArray,
   checkArray,
@@ -23,6 +25,7 @@ import {
   refuse,
   sameKind,
 } from './arrays.ts';
+import { channels, type OperationMessage, operationTrace, report } from './events.ts';
 import { form } from './forming.ts';
 import { type ProcessGroupOptions, prepare, type Settled } from './options.ts';
 
@@ -58,6 +61,10 @@ export interface GroupMember {
   /** How this rank reaches it: `unix` (same host), `host:port`, or `self`. */
   link: string;
 }
+/** Milliseconds that each part of forming the group took on this rank, and all of it. */
+export interface FormationTimes extends NativeFormation {
+  totalMs: number;
+}
 export interface GroupInfo {
   groupName: string;
   rank: number;
@@ -74,6 +81,7 @@ export interface GroupInfo {
   /** Milliseconds. */
   timeoutMs: number;
   initTimeoutMs: number;
+  formation: FormationTimes;
   state: 'open' | 'failed' | 'closing' | 'closed';
 }
 
@@ -147,8 +155,23 @@ export class ProcessGroup {
       members: native.members.map((member) => ({ ...member })),
       timeoutMs: settled.timeoutMs,
       initTimeoutMs: settled.initTimeoutMs,
+      formation: { ...native.formation, totalMs: sum(Object.values(native.formation)) },
       state: this.#state,
     };
+  }
+
+  /**
+   * The last operations, oldest call first: up to 256 that have ended, what runs, and up to 256 that wait for their
+   * turn. Also after the group has failed or closed.
+   */
+  operations(): OperationRecord[] {
+    return this.#native.operations().sort((a, b) => a.seq - b.seq);
+  }
+
+  /** What the group has done since it was formed: counters, latencies, links. formatPrometheus() takes it. */
+  stats(): GroupStats {
+    const { groupName, rank, size } = this.#settled.native;
+    return statsOf({ groupName, rank, size }, this.#native.stats());
   }
 
   /**
@@ -245,7 +268,9 @@ export class ProcessGroup {
     const timeoutMs = this.#checked('vote', options);
     const dtype = typeof values[0] === 'bigint' ? DType.int64 : DType.int32;
     try {
-      return await this.#native.vote(dtype, ReduceOp[op], values, timeoutMs, false);
+      const call = () =>
+        this.#native.vote<number[] & bigint[]>(dtype, ReduceOp[op], values, timeoutMs, false);
+      return await (isWatched() ? this.#watched('allReduce', call) : call());
     } catch (error) {
       throw this.#noted(error);
     }
@@ -263,7 +288,12 @@ export class ProcessGroup {
     const timeoutMs = this.#checked('vote', options);
     const dtype = typeof values[0] === 'bigint' ? DType.int64 : DType.int32;
     try {
-      return this.#native.vote(dtype, ReduceOp[op], values, timeoutMs, true);
+      const seq = isWatched() ? this.#native.lastSeq() + 1 : 0;
+      try {
+        return this.#native.vote(dtype, ReduceOp[op], values, timeoutMs, true);
+      } finally {
+        if (seq > 0) this.#publish(seq);
+      }
     } catch (error) {
       throw this.#noted(error);
     }
@@ -290,10 +320,34 @@ export class ProcessGroup {
   ): Promise<void> {
     const timeoutMs = this.#checked(op, options);
     try {
-      await this.#native.run(OpKind[op], DType[dtype], reduceOp, root, input.length, input, out, timeoutMs);
+      const call = () =>
+        this.#native.run(OpKind[op], DType[dtype], reduceOp, root, input.length, input, out, timeoutMs);
+      await (isWatched() ? this.#watched(op, call) : call());
     } catch (error) {
       throw this.#noted(error);
     }
+  }
+
+  /** The call, told to those who subscribed; nothing of this is paid where nobody has. */
+  #watched<T>(op: string, call: () => Promise<T>): Promise<T> {
+    const { groupName, rank, size } = this.#settled.native;
+    const context: Record<string, unknown> = { groupName, rank, size, op };
+    const numbered = () => {
+      const pending = call();
+      const seq = this.#native.lastSeq();
+      context['seq'] = seq;
+      const publish = () => this.#publish(seq);
+      pending.then(publish, publish);
+      return pending;
+    };
+    return operationTrace.hasSubscribers ? operationTrace.tracePromise(numbered, context) : numbered();
+  }
+
+  #publish(seq: number): void {
+    const operation = this.#native.operation(seq);
+    if (operation === null || operation.state === 'running') return;
+    const { groupName, rank, size } = this.#settled.native;
+    report('operation', { groupName, rank, size, operation } as OperationMessage);
   }
 
   /** A call may fail a moment before the event that says so: whoever catches its error sees a failed group. */
@@ -316,3 +370,11 @@ export class ProcessGroup {
 }
 
 const nothing = new Uint8Array(0);
+
+function isWatched(): boolean {
+  return channels.operation.hasSubscribers || operationTrace.hasSubscribers;
+}
+
+function sum(values: number[]): number {
+  return values.reduce((total, value) => total + value, 0);
+}

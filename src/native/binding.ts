@@ -67,7 +67,83 @@ export type NativeGroupEvent =
   | { type: 'failed'; error: CollectivesError }
   | { type: 'ended' };
 
+/** One operation of a group; exported as OperationRecord. */
+export interface NativeOperation {
+  /** Number of the operation within its group, from 1. */
+  seq: number;
+  /** `allReduce`, ...; votes are all-reduces. */
+  op: string;
+  dtype: string;
+  reduceOp?: string;
+  /** The source of a broadcast, the target of a reduce, the other rank of a send or recv. */
+  root?: number;
+  /** Elements, and bytes, that this rank contributes. */
+  count: number;
+  bytes: number;
+  /** How it ran, e.g. `recursive doubling`; known once it has ended. */
+  path?: string;
+  /** `queued` behind others, `running`, `done` or `failed`. */
+  state: 'queued' | 'running' | 'done' | 'failed';
+  /** When it was called, when its turn came, when it ended: milliseconds since 1970, with fractions. */
+  calledAt: number;
+  begunAt?: number;
+  endedAt?: number;
+  /** Milliseconds of its running that went into waiting for messages of other ranks, their transfer included. */
+  waitedMs?: number;
+  /** The code of the error it failed with, and the ranks that had not come. */
+  error?: string;
+  missing?: number[];
+}
+
+export interface NativeKindCounters {
+  done: number;
+  failed: number;
+  bytes: number;
+  waitedMs: number;
+  totalNs: number;
+  maxNs: number;
+  /** Number and content in turn of each bucket that is not empty; native/core/histogram.h. */
+  buckets: number[];
+}
+
+/** What has passed over the link to one rank; bytes include the frames' headers. */
+export interface NativeLinkCounters {
+  peer: number;
+  framesIn: number;
+  bytesIn: number;
+  framesOut: number;
+  bytesOut: number;
+}
+
+export interface NativeGroupStats {
+  kinds: Record<string, NativeKindCounters>;
+  failures: Record<string, number>;
+  queued: number;
+  running: number;
+  earlyFrames: number;
+  links: NativeLinkCounters[];
+}
+
+/** Milliseconds that each part of forming the group took on this rank. */
+export interface NativeFormation {
+  /** To have found the group's store; on rank 0 to have opened it. */
+  foundMs: number;
+  /** Then to have claimed the rank, */
+  registeredMs: number;
+  /** for every rank to have done so, */
+  metMs: number;
+  /** to be linked with all of them, */
+  linkedMs: number;
+  /** and for all to be linked with all. */
+  agreedMs: number;
+  /** Beside these, what the ranks' devices took; 0 for groups without. */
+  devicesMs: number;
+}
+
 export interface NativeGroupInfo {
+  /** Drawn by rank 0 for this formation, hexadecimal. What members know of each other: not for strangers. */
+  token: string;
+  formation: NativeFormation;
   rank: number;
   size: number;
   portIndex: number;
@@ -82,6 +158,12 @@ export interface NativeGroup {
   abort(reason: string): void;
   close(): void;
   info(): NativeGroupInfo | null;
+  operations(): NativeOperation[];
+  /** One that runs or has ended lately. */
+  operation(seq: number): NativeOperation | null;
+  /** The number of the operation that was called last. */
+  lastSeq(): number;
+  stats(): NativeGroupStats;
   run(
     kind: number,
     dtype: number,
