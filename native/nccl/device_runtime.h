@@ -4,7 +4,7 @@
 // Any thread may call any method. Every method that works on a device makes it current on the calling thread
 // first, and none blocks for the GPU, except where its comment says so. Failures are Error(kDevice) with the
 // library's own name for them and what to do, out of memory is Error(kResource), a missing function
-// Error(kUnsupported).
+// Error(kUnsupported). A number that is none of a device is Error(kInvalidArgument).
 #pragma once
 
 #include <cstddef>
@@ -25,9 +25,9 @@ enum class Platform { kCuda, kRocm };
 const char* name(Platform platform) noexcept;  // "cuda", "rocm"
 
 struct DeviceInfo {
-  int index = -1;    // among those the process may use (CUDA_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES)
-  std::string name;  // "NVIDIA H100 80GB HBM3"
-  std::string uuid;  // "GPU-…"; empty where the driver does not tell
+  int index = -1;     // among those the process may use (CUDA_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES)
+  std::string name;   // "NVIDIA H100 80GB HBM3"
+  std::string uuid;   // "GPU-…"; empty where the driver does not tell
   std::string busId;  // "0000:1b:00.0"
   uint64_t memoryBytes = 0;
 };
@@ -66,7 +66,8 @@ class DeviceRuntime {
   virtual bool idle(int device, StreamHandle stream) = 0;
 
   // In stream order. `host` must be pinned, or the call may block.
-  virtual void copyToDevice(int device, DevicePtr to, const void* host, size_t bytes, StreamHandle stream) = 0;
+  virtual void copyToDevice(int device, DevicePtr to, const void* host, size_t bytes,
+                            StreamHandle stream) = 0;
   virtual void copyToHost(int device, void* host, DevicePtr from, size_t bytes, StreamHandle stream) = 0;
   virtual void copyOnDevice(int device, DevicePtr to, DevicePtr from, size_t bytes, StreamHandle stream) = 0;
 };

@@ -1,9 +1,9 @@
 // NCCL and RCCL behind one interface, loaded at run time. RCCL has NCCL's functions under the same names.
 //
 // Threads: as NCCL says. One thread at a time works on a communicator; abort() alone may come from another
-// while a call on it blocks. Failures are Error(kDevice) with NCCL's name for the result, ncclGetLastError()'s
-// text where the library has it, and advice; a function, data type or reduction that the loaded version lacks
-// is Error(kUnsupported): "…: unsupported by NCCL 2.9".
+// while a call on it blocks. Failures are Error(kDevice) with NCCL's name for the result,
+// ncclGetLastError()'s text where the library has it, and advice; a function, data type or reduction that the
+// loaded version lacks is Error(kUnsupported): "…: unsupported by NCCL 2.9".
 #pragma once
 
 #include <array>
@@ -52,8 +52,9 @@ class NcclApi {
   virtual void groupStart() = 0;
   virtual void groupEnd() = 0;
 
-  // Throw kInvalidArgument where NCCL defines no such type or reduction at all (16-bit integers to be reduced,
-  // bitwise operations), kUnsupported where only this version does not.
+  // Throw kInvalidArgument where NCCL defines no such type or reduction at all (16-bit integers to be
+  // reduced, bitwise operations), kUnsupported where only this version does not. 16-bit integers can be moved:
+  // they travel as bytes.
   virtual void checkReduction(DType dtype, ReduceOp op) const = 0;
   virtual void checkType(DType dtype) const = 0;
 
@@ -77,7 +78,8 @@ struct NcclOptions {
   std::string path;  // an explicit file; else NODE_COLLECTIVES_NCCL_PATH, VLLM_NCCL_SO_PATH, the loader, pip
 };
 
-// The flavour follows the device: NCCL for CUDA, RCCL for ROCm. Throws kBackendUnavailable with every attempt.
+// The flavour follows the device: NCCL for CUDA, RCCL for ROCm. Throws kBackendUnavailable with every
+// attempt.
 std::shared_ptr<NcclApi> loadNccl(Flavour flavour, const NcclOptions& options,
                                   std::vector<LoadAttempt>* attempts = nullptr);
 

@@ -12,22 +12,24 @@ namespace nc::nccl {
 struct LibraryQuery {
   std::string what;                    // for messages: "NCCL", "the CUDA driver"
   std::string explicitPath;            // an option of the caller's; if set, nothing else is tried
-  std::vector<std::string> variables;  // environment variables that name a file; the first that is set counts
+  std::vector<std::string> variables;  // environment variables that name a file; the first that is set
+                                       // counts, and then nothing else is tried
   std::vector<std::string> names;      // for the loader's own search: "libnccl.so.2"
-  std::vector<std::string> files;      // full paths to try after that, e.g. of pip's nvidia-nccl packages
+  std::vector<std::string> files;  // full paths or patterns (glob) to try after that, e.g. of pip's packages
+  std::string symbol;              // a function it must have: a file without is another library
 };
 
 struct LoadAttempt {
-  std::string source;  // "option", "NODE_COLLECTIVES_NCCL_PATH", "loader", "pip"
-  std::string path;    // what was given to dlopen
+  std::string source;  // "option", "NODE_COLLECTIVES_NCCL_PATH", "loader", "usual places"
+  std::string path;    // what was given to dlopen, or a pattern that no file fits
   std::string reason;  // the loader's words; empty for the one that was taken
 };
 
 // Stays loaded for the life of the process (these libraries do not survive dlclose). Any thread.
 class SharedLibrary {
  public:
-  // Throws Error(kBackendUnavailable) that lists every attempt with its reason. Where it succeeds, `attempts`
-  // (if given) receives the failed ones and the one that was taken.
+  // Throws Error(kBackendUnavailable) that lists every attempt with its reason. `attempts` (if given)
+  // receives them in either case, the one that was taken, if any, last.
   static std::shared_ptr<SharedLibrary> load(const LibraryQuery& query,
                                              std::vector<LoadAttempt>* attempts = nullptr);
   // The file that was loaded, as the loader says (dlinfo), not as it was asked for.
