@@ -7,7 +7,9 @@ import { die, filesBelow, root, ScriptError, which } from './lib.mjs';
 export const clangFormat = 'clang-format-14';
 
 export const nativeSources = () =>
-  filesBelow(['native', 'test/native', 'bench/native'], (file) => /\.(cpp|cc|h|hpp)$/.test(file));
+  filesBelow(['native', 'test/native', 'test/fixtures/gpu', 'bench/native'], (file) =>
+    /\.(cpp|cc|h|hpp)$/.test(file),
+  );
 
 /** True where every file is formatted (check) or was formatted. */
 export function format(check) {

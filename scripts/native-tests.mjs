@@ -4,7 +4,8 @@ import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { buildDir, capture, die, filesBelow, jobs, root, run, runAsync, which } from './lib.mjs';
+import { die, filesBelow, jobs, root, run, runAsync, which } from './lib.mjs';
+import { configureTests } from './standins.mjs';
 import { ensureSystem } from './system.mjs';
 
 /** No native test takes longer; one that does hangs. */
@@ -13,18 +14,7 @@ const limitMs = 300_000;
 /** Builds into build/tests (build/asan, build/tsan) and runs all programs; returns counts of test cases. */
 export async function nativeTests({ sanitize = '', args = [] } = {}) {
   ensureSystem(['build', 'test']);
-  const folder = { '': 'tests', thread: 'tsan' }[sanitize] ?? 'asan';
-  const dir = join(buildDir, folder);
-  const generator = which('ninja') ? ['-G', 'Ninja'] : [];
-  const flags = ['-DNC_BUILD_ADDON=OFF', '-DNC_BUILD_TESTS=ON', `-DNC_SANITIZE=${sanitize}`];
-  capture('cmake', [
-    '-S',
-    root,
-    '-B',
-    dir,
-    ...(existsSync(join(dir, 'CMakeCache.txt')) ? [] : generator),
-    ...flags,
-  ]);
+  const dir = configureTests(sanitize);
   run('cmake', ['--build', dir, '--parallel', String(jobs)]);
 
   const counts = { passed: 0, failed: 0, skipped: 0 };

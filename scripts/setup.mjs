@@ -15,6 +15,7 @@ import {
   ScriptError,
   stamp,
 } from './lib.mjs';
+import { buildStandins } from './standins.mjs';
 import { ensureSystem, glooConfig } from './system.mjs';
 
 /** Step by step; `purposes` names the groups of system packages (see system.mjs). */
@@ -26,6 +27,7 @@ export async function setup({ purposes = ['build'] } = {}) {
     npmPackages();
     addon();
     typescript();
+    if (purposes.includes('test')) standins();
   } finally {
     release();
   }
@@ -133,6 +135,18 @@ function glooIdentity() {
       return `${realpathSync(file)}:${size}:${mtimeMs}`;
     })
     .join('\n');
+}
+
+/** Only tests need them. */
+function standins() {
+  const inputs = digest(
+    [...filesBelow(['test/fixtures/gpu']), join(root, 'CMakeLists.txt')],
+    process.env.CXX ?? '',
+  );
+  if (existsSync(join(buildDir, 'standins/libcuda.so.1')) && isStamped('standins', inputs)) return;
+  console.log('setup: building the stand-ins for GPU libraries');
+  buildStandins();
+  stamp('standins', inputs);
 }
 
 function typescript() {
