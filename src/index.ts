@@ -47,6 +47,16 @@ export {
   UnsupportedError,
 } from './errors.ts';
 export type { CollectiveArray, DTypeName, ReduceOpName } from './group/arrays.ts';
+export type {
+  AllGatherOptions,
+  AllReduceOptions,
+  AllToAllOptions,
+  ArrayOptions,
+  BroadcastOptions,
+  OperationOptions,
+  ReduceOptions,
+  ReduceScatterOptions,
+} from './group/collectives.ts';
 export {
   addressInUseWarning,
   type BackendChoice,
@@ -75,13 +85,9 @@ export type {
 export type { CoordinationStore, ProcessGroupOptions } from './group/options.ts';
 export { ParallelConfig } from './group/parallel-config.ts';
 export {
-  type AllGatherOptions,
-  type AllReduceOptions,
-  type BroadcastOptions,
   type FormationTimes,
   type GroupInfo,
   type GroupMember,
-  type OperationOptions,
   ProcessGroup,
 } from './group/process-group.ts';
 export { type DpEnvironment, dpConfigFromEnv } from './launch/dp-environment.ts';

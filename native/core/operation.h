@@ -32,7 +32,7 @@ enum class DType : uint8_t {
   kBFloat16,
   kFloat32,
   kFloat64,
-  // On devices only: no reduction of these is defined on the CPU.
+  // On the CPU these are moved only: no reduction is defined there.
   kFloat8E4M3,
   kFloat8E5M2,
 };
@@ -54,7 +54,7 @@ struct Stamp {
   DType dtype{};
   ReduceOp reduceOp{};
   int32_t root = -1;    // broadcast's source rank, reduce's target, the other rank of send and recv; else -1
-  uint64_t count = 0;   // elements each rank contributes
+  uint64_t count = 0;   // elements: of the array, or of one rank's block (see gloo::Call)
   bool device = false;  // it runs on the ranks' devices
 
   bool operator==(const Stamp&) const = default;

@@ -30,4 +30,7 @@ struct Widening {
 
 Widening widening(DType dtype);
 
+// Accumulators that are held at a time: an average of a large array needs no copy eight times its size.
+inline constexpr size_t kAverageBytes = size_t{4} << 20;
+
 }  // namespace nc

@@ -16,9 +16,6 @@
 namespace nc::gloo {
 namespace {
 
-// Accumulators of AVG that are held at a time: an average of a large array needs no copy eight times its
-// size.
-constexpr size_t kAverageBytes = size_t{4} << 20;
 // Pieces in which the ring passes its share on, two of them in flight.
 constexpr size_t kSegmentBytes = size_t{1} << 20;
 
@@ -46,10 +43,6 @@ void withElement(size_t bytes, Body body) {
   }
 }
 
-void copy(void* to, const void* from, size_t bytes) {
-  if (bytes > 0 && to != from) std::memmove(to, from, bytes);
-}
-
 Error invalid(const std::string& message, const Stamp& stamp) {
   ErrorFacts facts;
   facts.op = name(stamp.kind);
@@ -59,7 +52,12 @@ Error invalid(const std::string& message, const Stamp& stamp) {
 }  // namespace
 
 Collectives::Collectives(transport::Mesh& mesh, CollectiveLimits limits)
-    : mesh_(mesh), limits_(limits), small_(mesh), context_(makeContext(mesh)) {}
+    : mesh_(mesh),
+      limits_(limits),
+      small_(mesh),
+      direct_(mesh),
+      ring_(mesh, limits.ringPiece),
+      context_(makeContext(mesh)) {}
 
 Collectives::~Collectives() = default;
 
@@ -88,19 +86,28 @@ void Collectives::giveUp(Error cause) {
 
 void Collectives::check(const Call& call) const {
   const Stamp& stamp = call.stamp;
-  widening(stamp.dtype);  // throws for an unknown type, which no frame can carry either
+  // No frame can carry another one.
+  if (stamp.dtype < DType::kInt8 || stamp.dtype > kLastDType) throw invalid("unknown data type", stamp);
   if (stamp.kind == OpKind::kBarrier) return;
   const size_t element = elementSize(stamp.dtype);
   const uint64_t most = transport::kMaxDataBytes / element / static_cast<uint64_t>(mesh_.size());
   if (stamp.count > most) throw invalid("more data than a frame can carry", stamp);
-  if (stamp.count > 0 && call.out == nullptr) throw invalid("no output memory", stamp);
-  const bool reads = stamp.kind != OpKind::kBroadcast || stamp.root == mesh_.rank();
-  if (stamp.count > 0 && reads && call.in == nullptr) throw invalid("no input memory", stamp);
-  if (stamp.kind == OpKind::kBroadcast && (stamp.root < 0 || stamp.root >= mesh_.size())) {
+  const bool rooted = stamp.kind == OpKind::kBroadcast || stamp.kind == OpKind::kReduce;
+  if (rooted && (stamp.root < 0 || stamp.root >= mesh_.size())) {
     throw invalid("no rank " + std::to_string(stamp.root), stamp);
   }
-  if (stamp.kind == OpKind::kAllReduce && stamp.reduceOp != ReduceOp::kAvg) {
-    reduceFunction(stamp.dtype, stamp.reduceOp);  // throws for what is not defined
+  const bool reads = stamp.kind != OpKind::kBroadcast || stamp.root == mesh_.rank();
+  const bool writes = stamp.kind != OpKind::kReduce || stamp.root == mesh_.rank();
+  if (stamp.count > 0 && writes && call.out == nullptr) throw invalid("no output memory", stamp);
+  if (stamp.count > 0 && reads && call.in == nullptr) throw invalid("no input memory", stamp);
+  const bool sums = stamp.kind == OpKind::kAllReduce || stamp.kind == OpKind::kReduce ||
+                    stamp.kind == OpKind::kReduceScatter;
+  if (!sums) return;
+  // These throw for what is not defined.
+  if (stamp.reduceOp == ReduceOp::kAvg) {
+    widening(stamp.dtype);
+  } else {
+    reduceFunction(stamp.dtype, stamp.reduceOp);
   }
 }
 
@@ -123,6 +130,12 @@ void Collectives::dispatch(const Call& call) {
       return broadcast(call);
     case OpKind::kAllGather:
       return allGather(call);
+    case OpKind::kReduce:
+      return call.stamp.reduceOp == ReduceOp::kAvg ? averageToRoot(call) : reduceToOne(call);
+    case OpKind::kReduceScatter:
+      return call.stamp.reduceOp == ReduceOp::kAvg ? averageScatter(call) : reduceScatter(call);
+    case OpKind::kAllToAll:
+      return allToAll(call);
     case OpKind::kBarrier:
       return;
     default:
@@ -132,11 +145,27 @@ void Collectives::dispatch(const Call& call) {
 
 std::optional<FirstMessage> Collectives::firstMessage(const Stamp& stamp) const {
   if (stamp.kind == OpKind::kBarrier || stamp.count == 0) return small_.firstOfBarrier();
-  if (stamp.kind != OpKind::kAllReduce || stamp.count * elementSize(stamp.dtype) > limits_.smallReduce) {
-    return std::nullopt;
+  const size_t block = stamp.count * elementSize(stamp.dtype);
+  const size_t all = block * static_cast<size_t>(mesh_.size());
+  if (stamp.kind == OpKind::kAllToAll) {
+    return all <= limits_.smallExchange ? direct_.first(block) : std::nullopt;
   }
   if (stamp.reduceOp == ReduceOp::kAvg && !widening(stamp.dtype).same) return std::nullopt;
-  return small_.firstOfAllReduce();
+  const auto whole = [](std::optional<FirstMessage> first, size_t bytes) {
+    if (first) first->bytes = bytes;
+    return first;
+  };
+  switch (stamp.kind) {
+    case OpKind::kAllReduce:
+      return block <= limits_.smallReduce ? whole(small_.firstOfAllReduce(), block) : std::nullopt;
+    case OpKind::kReduce:
+      return block <= limits_.smallReduce ? whole(small_.firstOfReduce(stamp.root), block) : std::nullopt;
+    case OpKind::kReduceScatter:
+      if (all <= limits_.tinyScatter) return whole(small_.firstOfAllReduce(), all);
+      return all <= limits_.smallScatter ? direct_.first(block) : std::nullopt;
+    default:
+      return std::nullopt;
+  }
 }
 
 // From `in` to `out`, which may be the same.
@@ -222,6 +251,10 @@ void Collectives::allGather(const Call& call) {
   options.setOutput(static_cast<std::byte*>(call.out), total);
   options.setTimeout(::gloo::transport::kUnsetTimeout);
   ::gloo::allgather(options);
+}
+
+void Collectives::copy(void* to, const void* from, size_t bytes) {
+  if (bytes > 0 && to != from) std::memmove(to, from, bytes);
 }
 
 std::byte* Collectives::scratch(size_t bytes) {

@@ -11,7 +11,9 @@
 #include "core/error.h"
 #include "core/operation.h"
 #include "core/reduce.h"
+#include "gloo/direct.h"
 #include "gloo/recursive_doubling.h"
+#include "gloo/ring.h"
 #include "transport/mesh.h"
 
 namespace gloo {
@@ -24,7 +26,10 @@ namespace nc::gloo {
 //   allReduce: `in` and `out` hold stamp.count elements. They are the same memory or do not overlap.
 //   broadcast: the same; only the root's `in` is read.
 //   allGather: `in` holds count elements, `out` size x count; `in` may lie anywhere in `out`.
-//   barrier:   neither is looked at; the stamp names some data type all the same.
+//   reduce:    the same as allReduce; `out` is looked at on the root only.
+//   reduceScatter: `in` holds size x count elements, `out` count; `out` is apart, or this rank's block of
+//   `in`. allToAll:  both hold size x count elements; they are the same memory or do not overlap. barrier:
+//   neither is looked at; the stamp names some data type all the same.
 struct Call {
   Stamp stamp;
   Deadline deadline;
@@ -38,6 +43,13 @@ struct CollectiveLimits {
   // of the whole result up to which allGather sends directly. The same on all ranks.
   size_t smallReduce = 64u << 10;
   size_t smallGather = 128u << 10;
+  // Bytes (of accumulators for AVG) of one rank's input: up to the first a whole all-reduce is cheaper, up to
+  // the second all blocks go at once.
+  size_t tinyScatter = 4u << 10;
+  size_t smallScatter = 64u << 10;
+  // Bytes of one rank's input up to which allToAll sends all blocks at once.
+  size_t smallExchange = 256u << 10;
+  size_t ringPiece = 256u << 10;
 };
 
 // Belongs to the group's thread, firstMessage() to any. Borrows the mesh.
@@ -70,11 +82,23 @@ class Collectives {
                  bool firstSent);
   void broadcast(const Call& call);
   void allGather(const Call& call);
+  void reduceToOne(const Call& call);
+  void averageToRoot(const Call& call);
+  void reduceToRoot(const Call& call, const void* in, void* out, size_t count, size_t elementBytes,
+                    ReduceFn reduce);
+  void reduceScatter(const Call& call);
+  void averageScatter(const Call& call);
+  void scatterSum(const Call& call, const void* in, void* out, size_t count, size_t elementBytes,
+                  ReduceFn reduce);
+  void allToAll(const Call& call);
+  static void copy(void* to, const void* from, size_t bytes);
   std::byte* scratch(size_t bytes);
 
   transport::Mesh& mesh_;
   CollectiveLimits limits_;
   RecursiveDoubling small_;
+  Direct direct_;
+  Ring ring_;
   std::shared_ptr<::gloo::Context> context_;
   const char* path_ = nullptr;
   std::vector<std::byte> scratch_;  // grows to what the small paths need, then stays

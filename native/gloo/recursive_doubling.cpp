@@ -2,6 +2,8 @@
 
 #include <bit>
 
+#include "gloo/posted.h"
+
 namespace nc::gloo {
 namespace {
 
@@ -10,25 +12,6 @@ constexpr uint64_t kFold = 64;
 constexpr uint64_t kUnfold = 65;
 
 }  // namespace
-
-// Nothing stays posted when an operation ends by an error.
-class RecursiveDoubling::Posted {
- public:
-  explicit Posted(RecursiveDoubling& owner) : owner_(owner) {}
-  Posted(const Posted&) = delete;
-  Posted& operator=(const Posted&) = delete;
-  ~Posted() {
-    if (done_) return;
-    owner_.mesh_.release(owner_.state_);
-    owner_.state_.sent.clear();
-    owner_.state_.received.clear();
-  }
-  void done() { done_ = true; }
-
- private:
-  RecursiveDoubling& owner_;
-  bool done_ = false;
-};
 
 RecursiveDoubling::RecursiveDoubling(transport::Mesh& mesh)
     : mesh_(mesh),
@@ -52,7 +35,7 @@ void RecursiveDoubling::recvFrom(int peer, uint64_t slot, void* data, size_t byt
 
 void RecursiveDoubling::allReduce(void* data, void* scratch, size_t count, size_t elementBytes,
                                   ReduceFn reduce, bool firstSent) {
-  Posted posted(*this);
+  Posted posted(mesh_, state_);
   const size_t bytes = count * elementBytes;
   if (rank_ >= core_) {
     const int host = rank_ - core_;
@@ -89,8 +72,49 @@ std::optional<FirstMessage> RecursiveDoubling::firstOfAllReduce() const {
   return FirstMessage{rank_ ^ 1, 0};
 }
 
+void RecursiveDoubling::reduceTo(const void* in, void* out, void* scratch, size_t count, size_t elementBytes,
+                                 ReduceFn reduce, int root, bool firstSent) {
+  Posted posted(mesh_, state_);
+  const size_t bytes = count * elementBytes;
+  const int home = root % core_;  // where the sum comes together: root itself or the one that it leans on
+  if (rank_ >= core_) {
+    if (!firstSent) sendTo(rank_ - core_, kFold, in, bytes);
+    if (rank_ == root) recvFrom(home, kUnfold, out, bytes);
+    posted.done();
+    return;
+  }
+  const void* mine = in;
+  const auto add = [&](int peer, uint64_t slot) {
+    recvFrom(peer, slot, scratch, bytes);
+    reduce(out, mine, scratch, count);
+    mine = out;
+  };
+  if (rank_ < extra_) add(rank_ + core_, kFold);
+  // Counted from home, so that the same neighbours are added in the same rounds whichever rank is root.
+  const int place = rank_ ^ home;
+  uint64_t slot = 0;
+  for (int distance = 1; distance < core_; distance *= 2, ++slot) {
+    const int peer = rank_ ^ distance;
+    if ((place & distance) != 0) {
+      if (slot > 0 || !firstSent) sendTo(peer, slot, mine, bytes);
+      posted.done();
+      return;
+    }
+    add(peer, slot);
+  }
+  if (rank_ != root) sendTo(root, kUnfold, mine, bytes);
+  posted.done();
+}
+
+std::optional<FirstMessage> RecursiveDoubling::firstOfReduce(int root) const {
+  if (rank_ >= core_) return FirstMessage{rank_ - core_, kFold};
+  const bool leaf = ((rank_ ^ (root % core_)) & 1) != 0;
+  if (rank_ < extra_ || size_ == 1 || !leaf) return std::nullopt;
+  return FirstMessage{rank_ ^ 1, 0};
+}
+
 void RecursiveDoubling::barrier(bool firstSent) {
-  Posted posted(*this);
+  Posted posted(mesh_, state_);
   uint64_t slot = 0;
   for (int distance = 1; distance < size_; distance *= 2, ++slot) {
     const int from = (rank_ - distance + size_) % size_;
@@ -109,7 +133,7 @@ std::optional<FirstMessage> RecursiveDoubling::firstOfBarrier() const {
 }
 
 void RecursiveDoubling::allGather(void* all, size_t bytes) {
-  Posted posted(*this);
+  Posted posted(mesh_, state_);
   auto* const parts = static_cast<std::byte*>(all);
   const auto part = [&](int rank) { return parts + static_cast<size_t>(rank) * bytes; };
   for (int step = 1; step < size_; ++step) {

@@ -11,10 +11,12 @@
 
 namespace nc::gloo {
 
-// A message that a rank sends before it has heard anything from the others.
+// A message that a rank sends before it has heard anything from the others: `bytes` of its input.
 struct FirstMessage {
   int peer;
   uint64_t slot;
+  size_t offset = 0;
+  size_t bytes = 0;
 };
 
 // Belongs to the group's thread, between Mesh::begin() and Mesh::end(). Throws what the Mesh throws; whatever
@@ -30,6 +32,12 @@ class RecursiveDoubling {
                  bool firstSent = false);
   std::optional<FirstMessage> firstOfAllReduce() const;
 
+  // The same sum on `root` alone, in the same order. `out`, of the same size, is room for partial sums on the
+  // other ranks; it may be `in` where that may be overwritten.
+  void reduceTo(const void* in, void* out, void* scratch, size_t count, size_t elementBytes, ReduceFn reduce,
+                int root, bool firstSent = false);
+  std::optional<FirstMessage> firstOfReduce(int root) const;
+
   // Dissemination: in round k each rank tells the one 2^k above it; ceil(log2 N) rounds for every N.
   void barrier(bool firstSent = false);
   std::optional<FirstMessage> firstOfBarrier() const;
@@ -38,7 +46,6 @@ class RecursiveDoubling {
   void allGather(void* all, size_t bytes);
 
  private:
-  class Posted;
   void sendTo(int peer, uint64_t slot, const void* data, size_t bytes);
   void recvFrom(int peer, uint64_t slot, void* data, size_t bytes);
 

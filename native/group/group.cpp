@@ -47,9 +47,8 @@ void Group::submit(std::unique_ptr<Task> task) {
 bool Group::sendFirst(const Task& task) {
   const auto first = collectives_->firstMessage(task.stamp);
   if (!first) return false;
-  const size_t bytes =
-      task.stamp.kind == OpKind::kBarrier ? 0 : task.stamp.count * elementSize(task.stamp.dtype);
-  return mesh_->trySend(first->peer, first->slot, task.stamp, task.in, bytes);
+  const auto* const from = static_cast<const std::byte*>(task.in) + first->offset;
+  return mesh_->trySend(first->peer, first->slot, task.stamp, from, first->bytes);
 }
 
 void Group::abort(const std::string& reason) {

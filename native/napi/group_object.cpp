@@ -211,9 +211,11 @@ Napi::Value GroupObject::run(const Napi::CallbackInfo& info) {
   // may have been detached since.
   const uint64_t count = task->stamp.count;
   const uint64_t bytes = count * elementSize(task->stamp.dtype);
-  const uint64_t parts = task->stamp.kind == OpKind::kAllGather ? size_ : 1;
-  if (count > transport::kMaxDataBytes || bytes > info[5].As<Napi::TypedArray>().ByteLength() ||
-      bytes * parts > info[6].As<Napi::TypedArray>().ByteLength()) {
+  const OpKind kind = task->stamp.kind;
+  const uint64_t from = kind == OpKind::kReduceScatter || kind == OpKind::kAllToAll ? size_ : 1;
+  const uint64_t to = kind == OpKind::kAllGather || kind == OpKind::kAllToAll ? size_ : 1;
+  if (count > transport::kMaxDataBytes || bytes * from > info[5].As<Napi::TypedArray>().ByteLength() ||
+      bytes * to > info[6].As<Napi::TypedArray>().ByteLength()) {
     ErrorFacts facts;
     facts.op = name(task->stamp.kind);
     throw environment_.thrown(Error(ErrorCode::kInvalidArgument,

@@ -19,7 +19,10 @@ export type CollectiveArray =
   | Float32Array
   | Float64Array;
 
-/** Element types. `float16` and `bfloat16` are held in a Uint16Array and have to be named. */
+/**
+ * Element types. `float16` and `bfloat16` are held in a Uint16Array, `float8e4m3` and `float8e5m2` in a Uint8Array;
+ * these four have to be named.
+ */
 export type DTypeName = keyof typeof DType;
 
 type LowerReduceOpName = Exclude<keyof typeof ReduceOp, 'none'>;
@@ -49,6 +52,14 @@ const natural = new Map<string, DTypeName>([
   ['BigUint64Array', 'uint64'],
   ['Float32Array', 'float32'],
   ['Float64Array', 'float64'],
+]);
+
+/** Types that no array has by itself, and what they are held in. */
+const heldIn = new Map<string, string>([
+  ['float16', 'Uint16Array'],
+  ['bfloat16', 'Uint16Array'],
+  ['float8e4m3', 'Uint8Array'],
+  ['float8e5m2', 'Uint8Array'],
 ]);
 
 export function refuse(op: string, argument: string, expected: string, got: unknown): InvalidArgumentError {
@@ -103,9 +114,9 @@ export function dtypeOf(op: string, array: CollectiveArray, named: unknown): DTy
   if (typeof named !== 'string' || !Object.hasOwn(DType, named)) {
     throw refuse(op, 'dtype', `one of ${Object.keys(DType).join(', ')}`, named);
   }
-  const half = named === 'float16' || named === 'bfloat16';
-  if (named !== own && !(half && own === 'uint16')) {
-    throw refuse(op, 'dtype', half ? `${own}; ${named} is held in a Uint16Array` : own, named);
+  const holder = heldIn.get(named);
+  if (named !== own && holder !== array[Symbol.toStringTag]) {
+    throw refuse(op, 'dtype', holder === undefined ? own : `${own}; ${named} is held in a ${holder}`, named);
   }
   return named as DTypeName;
 }
@@ -116,6 +127,9 @@ export function reduceOpOf(op: string, named: unknown, dtype: DTypeName): number
   if (lower === 'none' || !Object.hasOwn(ReduceOp, lower)) {
     const names = Object.keys(ReduceOp).filter((name) => name !== 'none');
     throw refuse(op, 'op', `one of ${names.join(', ')}`, named);
+  }
+  if (dtype.startsWith('float8')) {
+    throw refuse(op, 'dtype', 'a type that the CPU reduces; 8-bit floats are only moved there', dtype);
   }
   if ((lower === 'band' || lower === 'bor' || lower === 'bxor') && dtype.includes('float')) {
     throw refuse(op, 'op', `sum, prod, min, max or avg for ${dtype}`, named);

@@ -1,8 +1,9 @@
 /** The data-parallel group of an engine, and the votes by which its ranks stay in step. */
 import { AddressInUseError, NetworkError } from '../errors.ts';
 import { checkInteger, checkOptions, refuse } from './arrays.ts';
+import type { OperationOptions } from './collectives.ts';
 import type { ProcessGroupOptions } from './options.ts';
-import { type OperationOptions, ProcessGroup } from './process-group.ts';
+import { ProcessGroup } from './process-group.ts';
 
 /** A platform's backend for collectives, and the one a group of this process uses. */
 export interface BackendChoice {

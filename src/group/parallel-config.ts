@@ -9,6 +9,7 @@ import {
 import { isPlainObject } from '../config/python.ts';
 import { listenFdFromEnvironment, takeListenFd } from '../net/listen-fd.ts';
 import { refuse } from './arrays.ts';
+import type { OperationOptions } from './collectives.ts';
 import {
   type BackendChoice,
   type DpGroupConfig,
@@ -17,7 +18,7 @@ import {
   statelessInitDpGroup,
   syncKvCacheMemorySize,
 } from './dp.ts';
-import type { OperationOptions, ProcessGroup } from './process-group.ts';
+import type { ProcessGroup } from './process-group.ts';
 
 /**
  * How a model is spread over ranks: vLLM's ParallelConfig, with the same resolved values, refusals and hash.

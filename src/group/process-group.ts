@@ -11,47 +11,20 @@ import {
 } from '../native/binding.ts';
 import { longestTimerMs } from '../net/within.ts';
 import { type GroupStats, type OperationRecord, statsOf } from '../observe/stats.ts';
-import {
-  type CollectiveArray,
-  checkArray,
-  checkInteger,
-  checkOptions,
-  checkOut,
-  checkTimeout,
-  type DTypeName,
-  dtypeOf,
-  type ReduceOpName,
-  reduceOpOf,
-  refuse,
-  sameKind,
-} from './arrays.ts';
+import { type CollectiveArray, checkOptions, checkTimeout, refuse } from './arrays.ts';
+import type {
+  AllGatherOptions,
+  AllReduceOptions,
+  AllToAllOptions,
+  BroadcastOptions,
+  OperationOptions,
+  ReduceOptions,
+  ReduceScatterOptions,
+} from './collectives.ts';
+import * as calls from './collectives.ts';
 import { channels, type OperationMessage, operationTrace, report } from './events.ts';
 import { form } from './forming.ts';
 import { type ProcessGroupOptions, prepare, type Settled } from './options.ts';
-
-/** Options of one call. */
-export interface OperationOptions {
-  /** Milliseconds this operation may take; the group's `timeoutMs` otherwise. */
-  timeoutMs?: number;
-}
-export interface AllReduceOptions<T extends CollectiveArray> extends OperationOptions {
-  /** Default `sum`. */
-  op?: ReduceOpName;
-  /** Where the result goes; the input itself otherwise. */
-  out?: T;
-  /** `float16` or `bfloat16` for values held in a Uint16Array. */
-  dtype?: DTypeName;
-}
-export interface BroadcastOptions extends OperationOptions {
-  /** The rank whose values all get. Default 0. */
-  root?: number;
-  dtype?: DTypeName;
-}
-export interface AllGatherOptions<T extends CollectiveArray> extends OperationOptions {
-  /** Where the parts go, rank after rank: world size times the input's length. A new array otherwise. */
-  out?: T;
-  dtype?: DTypeName;
-}
 
 /** One rank of a group. */
 export interface GroupMember {
@@ -182,41 +155,55 @@ export class ProcessGroup {
    * @returns the array that holds the result.
    */
   async allReduce<T extends CollectiveArray>(array: T, options: AllReduceOptions<T> = {}): Promise<T> {
-    checkArray('allReduce', 'array', array);
-    checkOptions('allReduce', options);
-    const dtype = dtypeOf('allReduce', array, options.dtype);
-    const op = reduceOpOf('allReduce', options.op ?? 'sum', dtype);
-    const out = options.out ?? array;
-    if (out !== array) checkOut('allReduce', array, out, array.length);
-    await this.#run('allReduce', dtype, op, -1, array, out, options);
-    return out;
+    return this.#run(calls.allReduce(array, options), options);
   }
 
   /** Every rank gets `root`'s values, in place. All ranks give arrays of the same type and length. */
   async broadcast<T extends CollectiveArray>(array: T, options: BroadcastOptions = {}): Promise<T> {
-    checkArray('broadcast', 'array', array);
-    checkOptions('broadcast', options);
-    const dtype = dtypeOf('broadcast', array, options.dtype);
-    const root = checkInteger('broadcast', 'root', options.root ?? 0, 0, this.size - 1);
-    await this.#run('broadcast', dtype, ReduceOp.none, root, array, array, options);
-    return array;
+    return this.#run(calls.broadcast(this, array, options), options);
   }
 
   /** Every rank gets all ranks' arrays, one after the other in rank order. */
   async allGather<T extends CollectiveArray>(array: T, options: AllGatherOptions<T> = {}): Promise<T> {
-    checkArray('allGather', 'array', array);
-    checkOptions('allGather', options);
-    const dtype = dtypeOf('allGather', array, options.dtype);
-    const length = array.length * this.size;
-    if (options.out !== undefined) checkOut('allGather', array, options.out, length, true);
-    const out = options.out ?? sameKind(array, length);
-    await this.#run('allGather', dtype, ReduceOp.none, -1, array, out, options);
-    return out;
+    return this.#run(calls.allGather(this, array, options), options);
+  }
+
+  /**
+   * Reduces `array` element by element over all ranks; only `root` gets the result, in place unless `out` is given.
+   * On the other ranks the array stays as it is.
+   *
+   * @returns on the root the array that holds the result, elsewhere the input.
+   */
+  async reduce<T extends CollectiveArray>(array: T, options: ReduceOptions<T> = {}): Promise<T> {
+    return this.#run(calls.reduce(this, array, options), options);
+  }
+
+  /**
+   * Reduces `array`, a block for each rank in rank order, element by element over all ranks; each rank gets its
+   * block of the result. All ranks give arrays of one length, a multiple of the world size.
+   *
+   * @returns the array that holds this rank's block: `out`, or a new one.
+   */
+  async reduceScatter<T extends CollectiveArray>(
+    array: T,
+    options: ReduceScatterOptions<T> = {},
+  ): Promise<T> {
+    return this.#run(calls.reduceScatter(this, array, options), options);
+  }
+
+  /**
+   * Sends block j of `array` to rank j; the result has the block that rank i sent to this one in place i. All ranks
+   * give arrays of one length, a multiple of the world size.
+   *
+   * @returns the array that holds the result: `out`, or a new one.
+   */
+  async allToAll<T extends CollectiveArray>(array: T, options: AllToAllOptions<T> = {}): Promise<T> {
+    return this.#run(calls.allToAll(this, array, options), options);
   }
 
   /** Resolves once every rank has called it. */
   async barrier(options: OperationOptions = {}): Promise<void> {
-    await this.#run('barrier', 'uint8', ReduceOp.none, -1, nothing, nothing, options);
+    await this.#run(calls.barrier(), options);
   }
 
   /**
@@ -309,23 +296,17 @@ export class ProcessGroup {
     return Math.ceil(timeoutMs);
   }
 
-  async #run(
-    op: keyof typeof OpKind,
-    dtype: DTypeName,
-    reduceOp: number,
-    root: number,
-    input: CollectiveArray,
-    out: CollectiveArray,
-    options: OperationOptions,
-  ): Promise<void> {
+  async #run<T extends CollectiveArray>(call: calls.Call<T>, options: OperationOptions): Promise<T> {
+    const { op, dtype, reduceOp, root, count, input, out } = call;
     const timeoutMs = this.#checked(op, options);
     try {
-      const call = () =>
-        this.#native.run(OpKind[op], DType[dtype], reduceOp, root, input.length, input, out, timeoutMs);
-      await (isWatched() ? this.#watched(op, call) : call());
+      const start = () =>
+        this.#native.run(OpKind[op], DType[dtype], reduceOp, root, count, input, out, timeoutMs);
+      await (isWatched() ? this.#watched(op, start) : start());
     } catch (error) {
       throw this.#noted(error);
     }
+    return out;
   }
 
   /** The call, told to those who subscribed; nothing of this is paid where nobody has. */
@@ -368,8 +349,6 @@ export class ProcessGroup {
     if (event.type === 'ended' && this.#failure === undefined) this.#state = 'closed';
   }
 }
-
-const nothing = new Uint8Array(0);
 
 function isWatched(): boolean {
   return channels.operation.hasSubscribers || operationTrace.hasSubscribers;

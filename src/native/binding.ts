@@ -29,6 +29,8 @@ export const DType = {
   bfloat16: 10,
   float32: 11,
   float64: 12,
+  float8e4m3: 13,
+  float8e5m2: 14,
 } as const;
 export const ReduceOp = {
   none: 0,

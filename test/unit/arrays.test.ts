@@ -99,9 +99,16 @@ describe('dtype', () => {
     expect(dtypeOf('op', new Uint16Array(1), 'bfloat16')).toBe('bfloat16');
   });
 
+  test('the 8-bit floats are named, and held in a Uint8Array', () => {
+    expect(dtypeOf('op', new Uint8Array(1), 'float8e4m3')).toBe('float8e4m3');
+    expect(dtypeOf('op', Buffer.alloc(1), 'float8e5m2')).toBe('float8e5m2');
+  });
+
   test.each([
     ['another type', new Int32Array(1), 'float32'],
     ['a half in signed memory', new Int16Array(1), 'float16'],
+    ['8 bits in signed memory', new Int8Array(1), 'float8e4m3'],
+    ['16 bits in half of it', new Uint8Array(1), 'float16'],
     ['an unknown name', new Int32Array(1), 'int128'],
     ['a property of every object', new Int32Array(1), 'toString'],
     ['a number', new Int32Array(1), DType.int32],
@@ -121,6 +128,14 @@ describe('op', () => {
     expect(refused(() => reduceOpOf('allReduce', named, 'int32')).message).toMatch(
       /^allReduce: op must be one of/,
     );
+  });
+
+  test.each(['float8e4m3', 'float8e5m2'] as const)('no reduction of %s', (dtype) => {
+    for (const op of ['sum', 'max', 'avg']) {
+      expect(refused(() => reduceOpOf('allReduce', op, dtype)).message).toBe(
+        `allReduce: dtype must be a type that the CPU reduces; 8-bit floats are only moved there, but is '${dtype}'`,
+      );
+    }
   });
 
   test.each(['float16', 'bfloat16', 'float32', 'float64'] as const)('no bits of %s', (dtype) => {
