@@ -5,8 +5,10 @@
 
 /** Facts that come with an error beside its message. Absent where they do not apply. */
 export interface ErrorFacts {
-  /** The rank that reports the error. */
+  /** The rank that reports the error; of a `RankLostError` the rank that was lost. */
   rank?: number;
+  /** The rank that saw the failure itself: this one, or the one that told. */
+  detectedBy?: number;
   /** The rank that caused it, where one is known. */
   peer?: number;
   /** Host name of that rank. */
@@ -31,6 +33,7 @@ export interface ErrorFacts {
 export class CollectivesError extends Error {
   readonly code: string;
   declare readonly rank?: number;
+  declare readonly detectedBy?: number;
   declare readonly peer?: number;
   declare readonly peerHost?: string;
   declare readonly peerPid?: number;
@@ -70,8 +73,28 @@ export class TimeoutError extends errorClass('TIMEOUT') {}
 export class AbortedError extends errorClass('ABORTED') {}
 /** The group or store was closed on this side. */
 export class ClosedError extends errorClass('CLOSED') {}
-/** A rank's process or link ended; `peer` names it. */
-export class RankLostError extends errorClass('RANK_LOST') {}
+/** A rank's process or link ended, or it fell silent; `rank`, `host` and `pid` say which, `detectedBy` who saw it. */
+export class RankLostError extends errorClass('RANK_LOST') {
+  /** The rank that was lost; `peer` is the same. */
+  declare readonly rank?: number;
+  /** Host name of that rank; `peerHost` is the same. */
+  declare readonly host?: string;
+  /** Process id of that rank; `peerPid` is the same. */
+  declare readonly pid?: number;
+  /** True where another rank, `detectedBy`, saw the loss and told this one. */
+  declare readonly consequence: boolean;
+
+  constructor(message: string, facts: ErrorFacts = {}, options?: ErrorOptions) {
+    super(message, facts, options);
+    const { peer = facts.rank, peerHost, peerPid, consequence = false } = facts;
+    Object.assign(this, {
+      ...(peer === undefined ? {} : { rank: peer, peer }),
+      ...(peerHost === undefined ? {} : { host: peerHost }),
+      ...(peerPid === undefined ? {} : { pid: peerPid }),
+      consequence,
+    });
+  }
+}
 /** Another process already holds this rank in the group. */
 export class RankTakenError extends errorClass('RANK_TAKEN') {}
 /** The group that was found differs from the one asked for, e.g. in its world size. */

@@ -38,6 +38,7 @@ const char* codeName(ErrorCode code) noexcept;
 // Facts beside the message. Unset numbers are -1 (or 0 for errnum and pid), unset texts empty.
 struct ErrorFacts {
   int rank = -1;             // the rank that reports
+  int detectedBy = -1;       // the rank that saw it itself: this one, or the one that told
   int peer = -1;             // the rank that caused it
   std::string peerHost;      // that rank's host name
   int64_t peerPid = 0;       // and process id

@@ -56,6 +56,7 @@ void Group::abort(const std::string& reason) {
   ErrorFacts facts;
   facts.rank = rank;
   facts.peer = rank;
+  facts.detectedBy = rank;
   cancel_.cancel(
       Error(ErrorCode::kAborted, "aborted by rank " + std::to_string(rank) + ": " + reason, facts));
 }
@@ -219,7 +220,15 @@ std::unique_ptr<Task> Group::next() {
   }
 }
 
-void Group::failWith(const Error& error, std::unique_ptr<Task> ended) {
+// What nobody else has told was seen here.
+Error Group::ofThisRank(Error error) const {
+  if (error.facts.rank < 0) error.facts.rank = options_.join.rank;
+  if (error.facts.detectedBy < 0) error.facts.detectedBy = options_.join.rank;
+  return error;
+}
+
+void Group::failWith(const Error& seen, std::unique_ptr<Task> ended) {
+  const Error error = ofThisRank(seen);
   std::deque<std::unique_ptr<Task>> left;
   {
     const std::lock_guard lock(mutex_);

@@ -114,8 +114,9 @@ class Group {
   void serve();
   std::unique_ptr<Task> next();
   void noteEnd(const Task& task, const Error* error);
+  Error ofThisRank(Error error) const;
   // `ended`: the operation that met the failure, if one did.
-  void failWith(const Error& error, std::unique_ptr<Task> ended = nullptr);
+  void failWith(const Error& seen, std::unique_ptr<Task> ended = nullptr);
   void wake();
   bool sendFirst(const Task& task);
 

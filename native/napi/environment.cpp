@@ -102,6 +102,7 @@ Napi::Value Environment::makeError(const Error& error) {
   const ErrorFacts& from = error.facts;
   Napi::Object facts = Napi::Object::New(env);
   if (from.rank >= 0) facts["rank"] = Napi::Number::New(env, from.rank);
+  if (from.detectedBy >= 0) facts["detectedBy"] = Napi::Number::New(env, from.detectedBy);
   if (from.peer >= 0) facts["peer"] = Napi::Number::New(env, from.peer);
   if (!from.peerHost.empty()) facts["peerHost"] = Napi::String::New(env, from.peerHost);
   if (from.peerPid != 0) facts["peerPid"] = Napi::Number::New(env, static_cast<double>(from.peerPid));

@@ -89,6 +89,7 @@ struct HostedStore::Registrar {
     if (server->check(kVerdictKey)) return;  // it may go: the group stands, or has failed already
     ErrorFacts facts;
     facts.rank = 0;
+    facts.detectedBy = 0;
     facts.peer = rank;
     facts.peerHost = member.get("host");
     facts.peerPid = member.number("pid", 0);

@@ -252,6 +252,7 @@ class Joiner {
   // This rank cannot go on: the others are told, unless they said so first.
   Error giveUp(Error error) {
     if (error.facts.rank < 0) error.facts.rank = rank();
+    if (error.facts.detectedBy < 0) error.facts.detectedBy = rank();
     if (error.facts.op.empty() || error.facts.op.rfind("store.", 0) == 0) error.facts.op = "join";
     if (joined_.hosted) {
       condemn(joined_.hosted->server(), size(), error);
@@ -274,8 +275,17 @@ class Joiner {
       return Error(ErrorCode::kRankLost,
                    std::string("rank 0's store ended while the group was forming: ") + error.what(), facts);
     }
+    if (error.code == ErrorCode::kTimeout && error.facts.missing.empty()) nameStoreOwner(error);
     if (!refused_ && !error.facts.consequence) tellFailed(error);
     return error;
+  }
+
+  // Whom this rank waited for, where it was not another rank but the store itself that did not answer.
+  void nameStoreOwner(Error& error) const {
+    error.facts.missing = {0};
+    error.facts.peer = 0;
+    error.facts.peerHost = host_.host;
+    error.facts.peerPid = host_.pid;
   }
 
   Millis tellLimit() const { return cancel_.cancelled() ? kAbortedTellLimit : kTellLimit; }

@@ -15,7 +15,7 @@ std::string encodeVerdict(const Error& cause) {
 
 Error verdictError(const std::string& verdict, int rank) {
   Error cause = transport::decodeFailure(std::as_bytes(std::span(verdict.data(), verdict.size())), 0);
-  cause.facts.consequence = cause.facts.rank != rank;
+  cause.facts.consequence = cause.facts.detectedBy != rank;
   cause.facts.rank = rank;
   return cause;
 }

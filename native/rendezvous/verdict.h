@@ -8,7 +8,7 @@
 namespace nc::rendezvous {
 
 std::string encodeVerdict(const Error& cause);
-// As the error of `rank`: a consequence, unless the failure was its own.
+// As the error of `rank`: a consequence, unless it was the one that saw the failure.
 Error verdictError(const std::string& verdict, int rank);
 
 }  // namespace nc::rendezvous

@@ -33,12 +33,12 @@ class Reader {
  public:
   explicit Reader(std::span<const std::byte> in) : in_(in) {}
   template <typename T>
-  T number() {
-    T value{};
+  T number(T otherwise = {}) {
     if (in_.size() < sizeof(T)) {
       in_ = {};
-      return value;
+      return otherwise;
     }
+    T value{};
     std::memcpy(&value, in_.data(), sizeof(T));
     in_ = in_.subspan(sizeof(T));
     return value;
@@ -64,6 +64,7 @@ std::vector<std::byte> encodeFailure(const Error& cause) {
   Writer out;
   out.number(static_cast<uint8_t>(cause.code));
   out.number(static_cast<int32_t>(cause.facts.rank));
+  out.number(static_cast<int32_t>(cause.facts.detectedBy));
   out.number(static_cast<int32_t>(cause.facts.peer));
   out.number(static_cast<int64_t>(cause.facts.peerPid));
   out.number(static_cast<int64_t>(cause.facts.seq));
@@ -82,10 +83,11 @@ Error decodeFailure(std::span<const std::byte> body, int from) noexcept {
   Reader in(body);
   const auto code = in.number<uint8_t>();
   ErrorFacts facts;
-  facts.rank = in.number<int32_t>();
-  facts.peer = in.number<int32_t>();
+  facts.rank = in.number<int32_t>(-1);
+  facts.detectedBy = in.number<int32_t>(-1);
+  facts.peer = in.number<int32_t>(-1);
   facts.peerPid = in.number<int64_t>();
-  facts.seq = in.number<int64_t>();
+  facts.seq = in.number<int64_t>(-1);
   facts.errnum = in.number<int32_t>();
   facts.peerHost = in.text();
   facts.op = in.text();
@@ -94,6 +96,7 @@ Error decodeFailure(std::span<const std::byte> body, int from) noexcept {
   const auto missing = in.number<uint16_t>();
   for (size_t i = 0; i < std::min<size_t>(missing, kMaxMissing); ++i)
     facts.missing.push_back(in.number<int32_t>());
+  if (facts.detectedBy < 0) facts.detectedBy = from;
   facts.consequence = true;
   if (text.empty()) text = "rank " + std::to_string(from) + " reported a failure";
   const bool known = code <= static_cast<uint8_t>(ErrorCode::kInternal);

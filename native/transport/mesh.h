@@ -136,7 +136,7 @@ class Mesh {
   Clock::duration waited() const { return waited_; }
 
   // ---- The end. fail() tells every rank why, once, as far as their links take it without blocking.
-  void fail(const Error& cause);
+  void fail(Error cause);
   bool failed() const { return failure_.has_value(); }
   // Says goodbye, waits (at most `limit`) until what was sent has been taken, and closes all links.
   void close(const Deadline& limit);

@@ -67,8 +67,7 @@ Error Mesh::timedOut(const Stamp& stamp, const Deadline& limit) const {
 
 void Mesh::failAndThrow(Error cause) {
   if (failure_) throw Error(*failure_);
-  if (cause.facts.rank < 0) cause.facts.rank = rank_;
-  fail(cause);
+  fail(std::move(cause));
   throw Error(*failure_);
 }
 
@@ -88,8 +87,10 @@ void Mesh::control(Link& link, FrameKind kind, const Stamp& stamp, std::vector<s
   link.push(std::move(out));
 }
 
-void Mesh::fail(const Error& cause) {
+void Mesh::fail(Error cause) {
   if (failure_) return;
+  if (cause.facts.rank < 0) cause.facts.rank = rank_;
+  if (cause.facts.detectedBy < 0) cause.facts.detectedBy = rank_;
   failure_ = cause;
   const std::vector<std::byte> body = encodeFailure(cause);
   for (const auto& link : links_) {

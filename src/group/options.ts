@@ -228,7 +228,8 @@ export async function prepare(
         initTimeoutMs,
         coordinate(store, settled, masterAddr, end),
         `join: the coordination store gave no address of group '${groupName}' within ${initTimeoutMs} ms`,
-        { rank, op: 'join' },
+        // The others wait for rank 0's word; rank 0 for the store alone.
+        rank === 0 ? { rank, op: 'join' } : { rank, op: 'join', peer: 0, missing: [0] },
       ),
     );
     if (where !== undefined) {

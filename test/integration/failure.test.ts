@@ -1,5 +1,6 @@
 // When a rank is killed, stops answering, leaves, gives up or calls something else: all others hear of it at
 // once, with the rank named.
+import { hostname } from 'node:os';
 import {
   AbortedError,
   CollectiveMismatchError,
@@ -27,9 +28,15 @@ test('SIGKILL of one of four ranks in a loop of votes: each survivor names it wi
     expect(error).toMatchObject({
       name: 'RankLostError',
       code: 'RANK_LOST',
+      rank: 2,
+      pid: victim.process.pid,
+      host: hostname(),
       peer: 2,
       peerPid: victim.process.pid,
     });
+    // Each has seen it itself, or was told by one who had.
+    expect([0, 1, 3]).toContain(error!.detectedBy);
+    expect(error!.consequence).toBe(error!.detectedBy !== survivor);
     expect(error!.message).toContain(`rank 2 (pid ${victim.process.pid}`);
   }
   expect(performance.now() - killed).toBeLessThan(promptMs);
@@ -181,7 +188,7 @@ describe('in one process', () => {
     expect(own!.ms).toBeLessThan(promptMs);
     for (const { error } of [other!, await failureOf(groups[2]!.barrier())]) {
       expect(error).toBeInstanceOf(AbortedError);
-      expect(error).toMatchObject({ peer: 1, consequence: true });
+      expect(error).toMatchObject({ peer: 1, detectedBy: 1, consequence: true });
       expect(error.message).toBe('aborted by rank 1: enough');
     }
     groups[1]!.abort('again'); // changes nothing

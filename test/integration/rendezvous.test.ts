@@ -127,7 +127,8 @@ describe('it ends for all', () => {
       [3, three],
     ] as const) {
       const { error, doneAt } = await process.next('failed', 4_000);
-      expect(error).toMatchObject({ name: 'RankLostError', rank, peer: 2, peerPid: two.pid });
+      expect(error).toMatchObject({ name: 'RankLostError', rank: 2, pid: two.pid, detectedBy: 0 });
+      expect(error.consequence).toBe(rank !== 0);
       expect(error.message).toMatch(/rank 2 \(pid \d+ on .*\) left while the group was forming/);
       expect(doneAt - killed).toBeLessThan(1_000);
     }

@@ -123,6 +123,7 @@ TEST_CASE("what this version does not send is refused") {
 TEST_CASE("a failure keeps its facts on the way") {
   ErrorFacts facts;
   facts.rank = 3;
+  facts.detectedBy = 6;
   facts.peer = 5;
   facts.peerHost = "node-17";
   facts.peerPid = 4'194'304;
@@ -137,6 +138,7 @@ TEST_CASE("a failure keeps its facts on the way") {
   CHECK(told.code == ErrorCode::kRankLost);
   CHECK(std::string(told.what()) == "rank 5 was lost");
   CHECK(told.facts.rank == 3);
+  CHECK(told.facts.detectedBy == 6);
   CHECK(told.facts.peer == 5);
   CHECK(told.facts.peerHost == "node-17");
   CHECK(told.facts.peerPid == 4'194'304);
@@ -152,6 +154,8 @@ TEST_CASE("a failure keeps its facts on the way") {
   for (size_t n = 0; n < body.size(); ++n) {
     const Bytes cut(body.begin(), body.begin() + static_cast<ptrdiff_t>(n));
     CHECK(decodeFailure(cut, 2).facts.consequence);
+    // Who told saw it, if it does not say who did.
+    CHECK(decodeFailure(cut, 2).facts.detectedBy == (n < 9 ? 2 : 6));
   }
 }
 

@@ -36,6 +36,7 @@ void checkLost(const std::optional<Error>& error, int rank) {
   CHECK(error->facts.peerPid == 1000 + rank);
   CHECK(error->facts.op == "allReduce");
   CHECK(error->facts.seq == 1);
+  CHECK(error->facts.detectedBy == 0);
   CHECK_FALSE(error->facts.consequence);
   CHECK(std::string(error->what()).find("rank " + std::to_string(rank)) != std::string::npos);
 }
@@ -80,6 +81,7 @@ TEST_CASE("a rank that ends at any byte of its message is lost by name") {
         REQUIRE(told);
         CHECK(told->code == ErrorCode::kRankLost);
         CHECK(told->facts.peer == 1);
+        CHECK(told->facts.detectedBy == 0);
         CHECK(told->facts.consequence);
         // It stays so.
         CHECK(errorOf([&] { solo.begin(2); })->code == ErrorCode::kRankLost);

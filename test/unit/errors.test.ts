@@ -55,6 +55,26 @@ describe.each(classes)('%s', (name, Class) => {
   });
 });
 
+test('a RankLostError names the rank that was lost, not the one that reports', () => {
+  const facts = { rank: 0, peer: 2, peerHost: 'far', peerPid: 7, op: 'barrier', seq: 4, detectedBy: 1 };
+  const lost = makeError('RANK_LOST', 'text', facts);
+  expect({ ...lost }).toEqual({
+    name: 'RankLostError',
+    code: 'RANK_LOST',
+    ...facts,
+    rank: 2,
+    host: 'far',
+    pid: 7,
+    consequence: false,
+  });
+  expect(makeError('RANK_LOST', 'text', { ...facts, consequence: true })).toMatchObject({
+    rank: 2,
+    detectedBy: 1,
+    consequence: true,
+  });
+  expect(makeError('TIMEOUT', 'text', facts)).toMatchObject({ rank: 0, peer: 2 });
+});
+
 test('an unknown code still is an error of this package', () => {
   expect(makeError('NEW', 'text', {})).toBeInstanceOf(api.InternalError);
 });
