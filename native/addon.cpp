@@ -1,4 +1,5 @@
 // Entry of the addon, nothing else.
+#include "napi/device_probe.h"
 #include "napi/environment.h"
 #include "napi/group_object.h"
 #include "napi/held_port.h"
@@ -14,6 +15,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   nc::napi::registerGroup(env, exports);
   nc::napi::registerStore(env, exports);
   nc::napi::registerHeldPort(env, exports);
+  nc::napi::registerDeviceProbe(env, exports);
   return exports;
 }
 

@@ -53,8 +53,8 @@ class NcclApi {
   virtual void groupEnd() = 0;
 
   // Throw kInvalidArgument where NCCL defines no such type or reduction at all (16-bit integers to be
-  // reduced, bitwise operations), kUnsupported where only this version does not. 16-bit integers can be moved:
-  // they travel as bytes.
+  // reduced, bitwise operations), kUnsupported where only this version does not. 16-bit integers can be
+  // moved: they travel as bytes.
   virtual void checkReduction(DType dtype, ReduceOp op) const = 0;
   virtual void checkType(DType dtype) const = 0;
 

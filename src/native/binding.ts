@@ -193,12 +193,50 @@ export interface NativeGroup {
   ): T;
 }
 
+/** How the search for a library went; native/nccl/probe.h. */
+export interface LibraryProbe {
+  /** A file was found and loaded; what `error` says came after. */
+  loaded: boolean;
+  /** Why it cannot be used; absent if it can. */
+  error?: string;
+  path?: string;
+  /** `option`, a variable's name, `loader` or `usual places`. */
+  source?: string;
+  /** `12.4`, `2.22.3`. */
+  version?: string;
+  /** Every file that was tried, in order; only the one that was loaded has no reason. */
+  attempts: { source: string; path: string; reason?: string }[];
+}
+
+export interface DriverProbe extends LibraryProbe {
+  devices: { index: number; name: string; uuid: string; busId: string; memoryBytes: number }[];
+  /** `peers[a][b]`: device a can reach b's memory. */
+  peers: boolean[][];
+}
+
+export interface DeviceProbe {
+  cuda: DriverProbe;
+  hip: DriverProbe;
+  nccl: LibraryProbe;
+  rccl: LibraryProbe;
+}
+
+/** Files to load instead of the usual search. */
+export interface ProbeOptions {
+  cudaPath?: string;
+  hipPath?: string;
+  ncclPath?: string;
+  rcclPath?: string;
+}
+
 interface Binding {
   setErrorFactory(factory: (code: string, message: string, facts: ErrorFacts) => CollectivesError): void;
   /** Binds a free port of a numeric address without listening; the caller owns the descriptor. */
   holdPort(address: string): { fd: number; port: number };
   listenOn(fd: number): void;
   closeFd(fd: number): void;
+  /** Looks for GPUs and their libraries without using any; blocks while the drivers start. */
+  probeDevices(options?: ProbeOptions): DeviceProbe;
   NativeGroup: new (options: NativeGroupOptions, onEvent: (event: NativeGroupEvent) => void) => NativeGroup;
 }
 
