@@ -90,6 +90,7 @@ export {
   type GroupMember,
   ProcessGroup,
 } from './group/process-group.ts';
+export type { NextGeneration, ReformOptions } from './group/reform.ts';
 export { type DpEnvironment, dpConfigFromEnv } from './launch/dp-environment.ts';
 export {
   type RankInfo,

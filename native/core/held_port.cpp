@@ -37,4 +37,24 @@ void listenOn(int fd) {
   if (::listen(fd, kBacklog) != 0) throw systemError("listen", errno);
 }
 
+UniqueFd listenBeside(int heldFd) {
+  const SocketAddress address = SocketAddress::local(heldFd);
+  UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) throw systemError("socket", errno, address.text());
+  int on = 1;
+  if (address.family() == AF_INET6) ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  // Both have to allow it, while the second is bound and when it begins to listen.
+  ::setsockopt(heldFd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  const bool bound = ::bind(fd.get(), address.get(), address.length) == 0;
+  const bool listening = bound && ::listen(fd.get(), kBacklog) == 0;
+  const int errnum = errno;
+  on = 0;
+  ::setsockopt(heldFd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  if (listening) return fd;
+  Error error = systemError(bound ? "listen" : "bind", errnum, address.text());
+  if (errnum == EADDRINUSE) error.code = ErrorCode::kAddressInUse;
+  throw error;
+}
+
 }  // namespace nc

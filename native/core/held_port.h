@@ -21,4 +21,9 @@ HeldPort holdPort(SocketAddress address);
 // Makes the held descriptor a listening one.
 void listenOn(int fd);
 
+// A second socket that listens on the held port, which stays bound by the first: at no moment is the port
+// free, and once the second is closed it can be done again. Throws kAddressInUse if somebody else listens
+// there.
+UniqueFd listenBeside(int heldFd);
+
 }  // namespace nc

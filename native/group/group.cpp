@@ -69,7 +69,23 @@ void Group::close() {
 
 void Group::shutdown(const std::string& reason) {
   abort(reason);
+  {
+    const std::lock_guard lock(mutex_);
+    dropped_ = true;
+    wake();
+  }
   thread_.join();
+}
+
+UniqueFd Group::meet() {
+  const std::lock_guard lock(mutex_);
+  if (!held_.fd || closing_) throw Error(ErrorCode::kClosed, "the group is closed on this rank");
+  return listenBeside(held_.fd.get());
+}
+
+void Group::lose(const Error& cause) {
+  const std::lock_guard lock(mutex_);
+  if (!committed_) cancel_.cancel(cause);
 }
 
 std::optional<GroupInfo> Group::info() const {
@@ -115,11 +131,20 @@ void Group::wake() {
 
 void Group::run() {
   if (form()) serve();
-  if (mesh_) mesh_->close(Deadline::in(kFarewell));
+  if (mesh_ && !mesh_->failed()) mesh_->close(Deadline::in(kFarewell));
   // A rank that has not read yet that the group was formed must still be able to.
   if (hosted_ && !cancel_.cancelled()) hosted_->linger(kFarewell, false);
   collectives_.reset();
+  // Also of a group that has failed and that nobody closes: its port may be wanted for a new one.
   hosted_.reset();
+  if (mesh_ && mesh_->failed()) {
+    watch();
+    mesh_->close(Deadline::in(kFarewell));
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    held_ = {};
+  }
   if (events_.onEnded) events_.onEnded();
 }
 
@@ -132,28 +157,37 @@ bool Group::form() {
     events.onWaiting = [this](Millis waited, const std::vector<int>& missing) {
       if (events_.onWaiting) events_.onWaiting(Stamp{}, waited, missing);
     };
+    events.onCommitted = [this] {
+      const std::lock_guard lock(mutex_);
+      committed_ = true;
+    };
     const Deadline deadline = Deadline::in(options_.initTimeout);
     rendezvous::Joined joined = rendezvous::join(std::move(options_.join), events, deadline, cancel_);
     hosted_ = std::move(joined.hosted);
 
     GroupInfo info;
+    info.generation = options_.join.identity.generation;
+    info.lineage = joined.lineage;
     info.rank = options_.join.rank;
     info.size = options_.join.identity.size;
     info.portIndex = joined.portIndex;
     info.store = joined.store.text();
     info.token = joined.token;
     info.timings = joined.timings;
-    for (const transport::Endpoint& endpoint : joined.members) {
-      info.members.push_back({endpoint.rank, endpoint.host, endpoint.pid, "self"});
+    for (const rendezvous::Member& member : joined.members) {
+      const transport::Endpoint& at = member.endpoint;
+      info.members.push_back({{at.rank, at.host, at.pid, "self"}, member.id, at.address, member.heldPort});
     }
     for (const transport::LinkEnd& end : joined.ends) {
-      info.members[static_cast<size_t>(end.member.rank)] = end.member;
+      info.members[static_cast<size_t>(end.member.rank)].link = end.member;
     }
     mesh_ = std::make_unique<transport::Mesh>(info.rank, info.size, options_.join.identity.generation,
                                               std::move(joined.ends), cancel_);
     mesh_->onWaiting = events_.onWaiting;
+    mesh_->onGone = events_.onGone;
     collectives_ = std::make_unique<gloo::Collectives>(*mesh_);
     const std::lock_guard lock(mutex_);
+    held_ = std::move(joined.held);
     info_ = std::move(info);
   } catch (const Error& error) {
     failWith(error);
@@ -197,6 +231,19 @@ void Group::noteEnd(const Task& task, const Error* error) {
   // Where it came to no algorithm, the mesh still speaks of the operation before.
   const char* const path = collectives_->path();
   recorder_.ended(task.stamp.seq, path, path != nullptr ? mesh_->waited() : Clock::duration{}, error);
+}
+
+// Until the group is closed: who could take part in the next generation.
+void Group::watch() {
+  for (;;) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (closing_ || dropped_) return;
+    }
+    mesh_->watch(wakeFd_.get());
+    eventfd_t count = 0;
+    ::eventfd_read(wakeFd_.get(), &count);
+  }
 }
 
 // The next operation, or nothing once the group is closed. Watches the links meanwhile.

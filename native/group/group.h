@@ -20,6 +20,7 @@
 #include "core/cancel.h"
 #include "core/deadline.h"
 #include "core/error.h"
+#include "core/held_port.h"
 #include "core/operation.h"
 #include "core/thread.h"
 #include "core/unique_fd.h"
@@ -57,16 +58,27 @@ struct GroupEvents {
   // Of joining (seq 0) or of an operation.
   std::function<void(const Stamp&, Millis waited, const std::vector<int>& missing)> onWaiting;
   std::function<void()> onFormed;
-  std::function<void(const Error&)> onFailed;  // joining or the group; no event follows but onEnded
-  std::function<void()> onEnded;               // the last event: nothing is open any more
+  std::function<void(int rank)> onGone;  // it cannot take part in a next generation
+  std::function<void(const Error&)>
+      onFailed;                   // joining or the group; no event follows but onGone and onEnded
+  std::function<void()> onEnded;  // the last event: nothing is open any more
+};
+
+struct GroupMember {
+  transport::Member link;
+  std::string id;
+  std::string address;    // numeric
+  uint16_t heldPort = 0;  // see meet()
 };
 
 struct GroupInfo {
   int rank = 0;
   int size = 0;
+  uint32_t generation = 0;
+  std::string lineage;
   size_t portIndex = 0;  // which candidate port the group formed on
   std::string store;     // address of the store
-  std::vector<transport::Member> members;
+  std::vector<GroupMember> members;
   transport::GroupToken token{};  // of this formation; nothing for strangers
   rendezvous::JoinTimings timings;
 };
@@ -96,6 +108,11 @@ class Group {
   void abort(const std::string& reason);
   // After the operations called so far: goodbye. onEnded follows.
   void close();
+  // A socket that listens on the port which this rank holds for the next generation. Once more after the one
+  // before was closed. Throws kClosed when the group has ended, else what listenBeside() throws.
+  UniqueFd meet();
+  // Ends a formation that waits for a rank which is known to be lost. No effect once the group may stand.
+  void lose(const Error& cause);
   // abort() for the end of the environment, and waits for the thread.
   void shutdown(const std::string& reason);
 
@@ -118,6 +135,7 @@ class Group {
   // `ended`: the operation that met the failure, if one did.
   void failWith(const Error& seen, std::unique_ptr<Task> ended = nullptr);
   void wake();
+  void watch();
   bool sendFirst(const Task& task);
 
   GroupOptions options_;
@@ -130,9 +148,12 @@ class Group {
   uint64_t lastSeq_ = 0;
   bool parked_ = false;  // the thread waits in Mesh::serve() and no operation is queued
   bool closing_ = false;
+  bool dropped_ = false;  // by shutdown()
   std::optional<Error> failure_;
   std::optional<GroupInfo> info_;
   Recorder recorder_;
+  HeldPort held_;
+  bool committed_ = false;  // every other rank may have formed the group
 
   // The thread's own.
   std::unique_ptr<rendezvous::HostedStore> hosted_;

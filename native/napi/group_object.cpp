@@ -79,6 +79,7 @@ Napi::Function GroupObject::define(Napi::Env env) {
        InstanceMethod<&GroupObject::close>("close"), InstanceMethod<&GroupObject::info>("info"),
        InstanceMethod<&GroupObject::operations>("operations"), InstanceMethod<&GroupObject::stats>("stats"),
        InstanceMethod<&GroupObject::operation>("operation"), InstanceMethod<&GroupObject::lastSeq>("lastSeq"),
+       InstanceMethod<&GroupObject::meet>("meet"), InstanceMethod<&GroupObject::lose>("lose"),
        InstanceMethod<&GroupObject::run>("run"), InstanceMethod<&GroupObject::vote>("vote")});
 }
 
@@ -118,6 +119,10 @@ GroupObject::GroupObject(const Napi::CallbackInfo& info)
       for (uint32_t i = 0; i < missing.size(); ++i) ranks[i] = Napi::Number::New(event.Env(), missing[i]);
       event["missing"] = ranks;
     });
+  };
+  handlers.onGone = [post](int rank) {
+    post("gone",
+         [rank](Environment&, Napi::Object event) { event["rank"] = Napi::Number::New(event.Env(), rank); });
   };
   handlers.onFormed = [post] { post("formed", nullptr); };
   handlers.onFailed = [post](const Error& error) {
@@ -188,6 +193,26 @@ Napi::Value GroupObject::lastSeq(const Napi::CallbackInfo& info) {
 
 Napi::Value GroupObject::stats(const Napi::CallbackInfo& info) {
   return groupStats(info.Env(), group_->stats());
+}
+
+Napi::Value GroupObject::meet(const Napi::CallbackInfo& info) {
+  try {
+    return Napi::Number::New(info.Env(), group_->meet().release());
+  } catch (const Error& error) {
+    throw environment_.thrown(error);
+  }
+}
+
+void GroupObject::lose(const Napi::CallbackInfo& info) {
+  ErrorFacts facts;
+  facts.peer = info[0].As<Napi::Number>().Int32Value();
+  facts.peerHost = info[1].As<Napi::String>().Utf8Value();
+  facts.peerPid = info[2].As<Napi::Number>().Int64Value();
+  facts.op = "join";
+  group_->lose(Error(ErrorCode::kRankLost,
+                     "rank " + std::to_string(facts.peer) + " (pid " + std::to_string(facts.peerPid) +
+                         " on " + facts.peerHost + ") was lost while the group was forming",
+                     facts));
 }
 
 void GroupObject::submit(std::unique_ptr<group::Task> task) {

@@ -33,6 +33,10 @@ class GroupObject final : public Napi::ObjectWrap<GroupObject>, public Closable 
   Napi::Value operation(const Napi::CallbackInfo& info);  // (seq) -> its record, or null
   Napi::Value lastSeq(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
+  // () -> descriptor of a socket that listens on this rank's held port; the caller's
+  Napi::Value meet(const Napi::CallbackInfo& info);
+  // (rank, host, pid): that one, of this group that still forms, is lost
+  void lose(const Napi::CallbackInfo& info);
   // (kind, dtype, reduceOp, root, count, in, out, timeoutMs) -> Promise<void>
   Napi::Value run(const Napi::CallbackInfo& info);
   // (dtype, reduceOp, values, timeoutMs, sync) -> Promise<values> or values; a few numbers, held natively

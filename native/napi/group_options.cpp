@@ -16,6 +16,13 @@ std::vector<std::string> texts(Napi::Value value) {
   return out;
 }
 
+std::vector<int> numbers(Napi::Value value) {
+  const auto array = value.As<Napi::Array>();
+  std::vector<int> out;
+  for (uint32_t i = 0; i < array.Length(); ++i) out.push_back(array.Get(i).As<Napi::Number>().Int32Value());
+  return out;
+}
+
 // A wrong number must not cost the caller an unrelated descriptor (one of the event loop's, say), so that
 // only a listening socket is taken over.
 UniqueFd adopt(int fd) {
@@ -43,7 +50,15 @@ group::GroupOptions readGroupOptions(Napi::Object options) {
   const int listenFd = options.Get("listenFd").As<Napi::Number>().Int32Value();
   // The group owns it from here on: a copy left open would keep the port after the group is gone.
   if (listenFd >= 0) join.listenFd = adopt(listenFd);
+  const std::vector<std::string> alsoAt = texts(options.Get("alsoAt"));  // hosts and ports in turn
+  for (size_t i = 0; i + 1 < alsoAt.size(); i += 2) {
+    join.alsoAt.push_back(SocketAddress::parse(alsoAt[i], static_cast<uint16_t>(std::stoul(alsoAt[i + 1]))));
+  }
   join.rank = options.Get("rank").As<Napi::Number>().Int32Value();
+  join.memberId = options.Get("memberId").As<Napi::String>().Utf8Value();
+  join.identity.ancestry.lineage = options.Get("lineage").As<Napi::String>().Utf8Value();
+  join.identity.ancestry.ranks = numbers(options.Get("ranks"));
+  join.identity.ancestry.lost = numbers(options.Get("lost"));
   join.identity.size = options.Get("size").As<Napi::Number>().Int32Value();
   join.identity.groupName = options.Get("groupName").As<Napi::String>().Utf8Value();
   join.identity.jobId = options.Get("jobId").As<Napi::String>().Utf8Value();

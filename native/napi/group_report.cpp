@@ -116,15 +116,21 @@ Napi::Object groupInfo(Napi::Env env, const group::GroupInfo& info) {
   out["formation"] = formation;
   out["rank"] = Napi::Number::New(env, info.rank);
   out["size"] = Napi::Number::New(env, info.size);
+  out["generation"] = Napi::Number::New(env, info.generation);
+  out["lineage"] = Napi::String::New(env, info.lineage);
   out["portIndex"] = Napi::Number::New(env, static_cast<double>(info.portIndex));
   out["store"] = Napi::String::New(env, info.store);
   Napi::Array members = Napi::Array::New(env, info.members.size());
   for (uint32_t i = 0; i < info.members.size(); ++i) {
     Napi::Object member = Napi::Object::New(env);
-    member["rank"] = Napi::Number::New(env, info.members[i].rank);
-    member["host"] = Napi::String::New(env, info.members[i].host);
-    member["pid"] = Napi::Number::New(env, static_cast<double>(info.members[i].pid));
-    member["link"] = Napi::String::New(env, info.members[i].address);
+    const group::GroupMember& from = info.members[i];
+    member["rank"] = Napi::Number::New(env, from.link.rank);
+    member["host"] = Napi::String::New(env, from.link.host);
+    member["pid"] = Napi::Number::New(env, static_cast<double>(from.link.pid));
+    member["link"] = Napi::String::New(env, from.link.address);
+    member["id"] = Napi::String::New(env, from.id);
+    member["address"] = Napi::String::New(env, from.address);
+    member["heldPort"] = Napi::Number::New(env, from.heldPort);
     members[i] = member;
   }
   out["members"] = members;

@@ -20,6 +20,12 @@ namespace {
 constexpr Millis kStagger{10};
 constexpr Millis kAskLimit{300};  // for a question to a store that has answered already
 
+// The new number of an old rank; -1 if it does not go on.
+int indexIn(const std::vector<int>& ranks, int rank) {
+  const auto at = std::lower_bound(ranks.begin(), ranks.end(), rank);
+  return at != ranks.end() && *at == rank ? static_cast<int>(at - ranks.begin()) : -1;
+}
+
 class Finder {
  public:
   Finder(const std::vector<Candidate>& candidates, const Identity& identity, int rank, Cancel& cancel)
@@ -75,8 +81,11 @@ class Finder {
     found.verdict = probe.verdict();
     const Identity& theirs = found.identity;
     if (theirs.groupName != identity_.groupName || theirs.jobId != identity_.jobId ||
-        theirs.generation != identity_.generation) {
+        theirs.generation != identity_.generation || foreign(theirs.ancestry)) {
       return turnedAway(i, "the store of " + describe(found));
+    }
+    if (const Difference difference = compare(identity_.ancestry, theirs.ancestry); difference.any) {
+      return disagree(i, found, difference);
     }
     if (!found.verdict.empty() && found.verdict != kFormed) {
       store::Client client = probe.release();
@@ -97,10 +106,76 @@ class Finder {
                                " is of " + describe(found) + "; start all ranks with the same world size";
       store::Client client = probe.release();
       tellRefused(client, rank_, text, cancel_);
-      throw Error(ErrorCode::kGroupMismatch, text, facts);
+      const Error cause(ErrorCode::kGroupMismatch, text, facts);
+      // A member of the old group is no stranger: without it the others would wait in vain.
+      if (!identity_.ancestry.ranks.empty()) tell(client, cause);
+      throw Error(cause);
     }
     if (found.verdict == kFormed) return complete(i, found);
     return FoundStore{probe.release(), probe.candidate(), found};
+  }
+
+  // A port may have gone to another group of that name since its holder died.
+  bool foreign(const Ancestry& theirs) const {
+    const std::string& lineage = identity_.ancestry.lineage;
+    return !lineage.empty() && lineage != theirs.lineage;
+  }
+
+  // The same generation, but its host means other ranks. Whoever has not heard of a loss is told, and tries
+  // again; what no loss explains is a mistake, and ends it for all.
+  std::optional<FoundStore> disagree(size_t i, const Found& found, const Difference& difference) {
+    Probe& probe = probes_[i];
+    const std::vector<int>& mine = identity_.ancestry.ranks;
+    const std::vector<int>& theirs = found.identity.ancestry.ranks;
+    const SocketAddress at = probe.candidate().address;
+    if (!found.verdict.empty() && found.verdict != kFormed) {
+      probe.outdated("an attempt with ranks " + rankList(theirs) + ", which has failed");
+      return std::nullopt;
+    }
+    store::Client client = probe.release();
+    if (!difference.explained) {
+      ErrorFacts facts;
+      facts.rank = rank_;
+      facts.op = "join";
+      facts.address = at.text();
+      facts.peerHost = found.host;
+      facts.peerPid = found.pid;
+      const int self = mine[static_cast<size_t>(rank_)];
+      const std::string text = "the ranks do not agree on who goes on: rank " + std::to_string(self) +
+                               " of the old group means ranks " + rankList(mine) + ", its rank " +
+                               std::to_string(theirs.front()) + " (pid " + std::to_string(found.pid) +
+                               " on " + found.host + ") means ranks " + rankList(theirs) +
+                               "; call reform() with the same ranks everywhere";
+      // Each side's ranks in its own numbering, and the other side to blame.
+      facts.peer = indexIn(theirs, self);
+      tell(client, Error(ErrorCode::kGroupMismatch, text, facts));
+      facts.peer = indexIn(mine, theirs.front());
+      throw Error(ErrorCode::kGroupMismatch, text, facts);
+    }
+    if (!difference.theirsOnly.empty()) {
+      tell(client, lostError(theirs, difference.theirsOnly.front(), "was lost, as other ranks know"));
+    }
+    if (!difference.mineOnly.empty()) {
+      throw lostError(mine, difference.mineOnly.front(), "has been given up by the others");
+    }
+    probe.outdated("an attempt of ranks that had not heard of a loss");
+    return std::nullopt;
+  }
+
+  Error lostError(const std::vector<int>& ranks, int lost, const std::string& what) const {
+    ErrorFacts facts;
+    facts.rank = rank_;
+    facts.op = "join";
+    facts.peer = indexIn(ranks, lost);
+    return Error(ErrorCode::kRankLost, "rank " + std::to_string(lost) + " of the old group " + what, facts);
+  }
+
+  void tell(store::Client& client, const Error& cause) {
+    try {
+      client.compareSet(kVerdictKey, "", encodeVerdict(cause), Deadline::in(kAskLimit), &cancel_);
+    } catch (const Error&) {
+      cancel_.check();
+    }
   }
 
   // The group stands. It may be about to end and be formed anew, or have other candidates left.

@@ -35,9 +35,17 @@ bool fromHex(const std::string& text, transport::GroupToken& token) {
 
 }  // namespace
 
+std::string lineageOf(const Identity& identity, const transport::GroupToken& token) {
+  // Half of it: enough to be unique, and the token itself is for members only.
+  return identity.ancestry.lineage.empty() ? toHex(token).substr(0, token.size()) : identity.ancestry.lineage;
+}
+
 std::string encodeIdentity(const Identity& identity, const transport::GroupToken& token) {
-  return Record()
-      .set("protocol", kProtocol)
+  Record record;
+  Ancestry ancestry = identity.ancestry;
+  ancestry.lineage = lineageOf(identity, token);
+  encodeAncestry(record, ancestry);
+  return record.set("protocol", kProtocol)
       .set("group", identity.groupName)
       .set("job", identity.jobId)
       .set("generation", identity.generation)
@@ -55,6 +63,7 @@ bool decodeIdentity(const std::string& text, Found& found) {
   found.identity.jobId = record.get("job");
   found.identity.generation = static_cast<uint32_t>(record.number("generation", 0));
   found.identity.size = static_cast<int>(record.number("size", 0));
+  found.identity.ancestry = decodeAncestry(record);
   found.host = record.get("host");
   found.pid = record.number("pid", 0);
   return fromHex(record.get("token"), found.token);

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "rendezvous/ancestry.h"
 #include "transport/handshake.h"
 
 namespace nc::rendezvous {
@@ -16,6 +17,7 @@ struct Identity {
   std::string jobId;  // from the launcher or the cluster; empty where there is none
   uint32_t generation = 0;
   int size = 0;
+  Ancestry ancestry;
 };
 
 // What rank 0 says of itself and its group.
@@ -27,6 +29,8 @@ struct Found {
   std::string verdict;  // empty while the group forms
 };
 
+// That of the group it comes from; a first generation's is its token's text.
+std::string lineageOf(const Identity& identity, const transport::GroupToken& token);
 std::string encodeIdentity(const Identity& identity, const transport::GroupToken& token);
 // False if the text is no identity of this version.
 bool decodeIdentity(const std::string& text, Found& found);

@@ -27,6 +27,10 @@ std::vector<Candidate> candidatesOf(const JoinOptions& options) {
       candidates.push_back({port, SocketAddress::parse(host, options.ports[port])});
     }
   }
+  if (options.rank == 0) return candidates;
+  for (size_t i = 0; i < options.alsoAt.size(); ++i) {
+    candidates.push_back({options.ports.size() + i, options.alsoAt[i]});
+  }
   return candidates;
 }
 
@@ -84,6 +88,7 @@ class Joiner {
       client_.emplace(std::move(found.client));
     }
     joined_.store = client_->address();
+    joined_.lineage = rank() == 0 ? lineageOf(options_.identity, token_) : host_.identity.ancestry.lineage;
   }
 
   // Claims this rank's number, with the address at which the others reach it.
@@ -94,7 +99,14 @@ class Joiner {
     }
     local = permitted(local, options_.allowedAddresses, rank());
     listener_ = transport::openListener(local);
-    const std::string own = encodeMember(rank(), listener_, options_.settings, described_);
+    joined_.held = holdPort(local);
+    Member self;
+    self.endpoint.rank = rank();
+    self.id = options_.memberId;
+    self.heldPort = joined_.held.port;
+    self.settings = options_.settings;
+    self.companion = described_;
+    const std::string own = encodeMember(self, listener_);
     const std::string now = client_->compareSet(rankKey(rank()), "", own, deadline_, &cancel_);
     if (now == own) return;
     if (now == kLeft) {
@@ -151,11 +163,10 @@ class Joiner {
     for (int peer = 0; peer < size(); ++peer) {
       const std::string& value = values[static_cast<size_t>(peer)];
       if (value == kLeft) throw verdict();
-      members_.push_back(decodeMember(peer, value));
-      joined_.members.push_back(members_.back().endpoint);
+      joined_.members.push_back(decodeMember(peer, value));
     }
-    checkMembers(members_, rank());
-    if (options_.companion != nullptr) options_.companion->check(members_);
+    checkMembers(joined_.members, rank());
+    if (options_.companion != nullptr) options_.companion->check(joined_.members);
   }
 
   std::vector<int> missingOf(const std::vector<std::string>& keys) {
@@ -188,7 +199,7 @@ class Joiner {
     establish.rank = rank();
     establish.token = token_;
     establish.generation = options_.identity.generation;
-    establish.endpoints = joined_.members;
+    for (const Member& member : joined_.members) establish.endpoints.push_back(member.endpoint);
     establish.meanwhile = [this] { checkVerdict(); };
     joined_.ends = transport::establish(listener_, establish, deadline_, cancel_);
   }
@@ -225,6 +236,8 @@ class Joiner {
 
   // The last rank that has all its links pronounces the group formed. One verdict, the same for all.
   void agree() {
+    if (events_.onCommitted) events_.onCommitted();
+    cancel_.check();
     client_->set(readyKey(rank()), "1", deadline_, &cancel_);
     if (client_->add(kReadyKey, 1, deadline_, &cancel_) == size()) {
       client_->compareSet(kVerdictKey, "", kFormed, deadline_, &cancel_);
@@ -276,7 +289,11 @@ class Joiner {
                    std::string("rank 0's store ended while the group was forming: ") + error.what(), facts);
     }
     if (error.code == ErrorCode::kTimeout && error.facts.missing.empty()) nameStoreOwner(error);
-    if (!refused_ && !error.facts.consequence) tellFailed(error);
+    if (!refused_ && !error.facts.consequence) {
+      const std::string verdict = tellFailed(error);
+      // When several ranks go at once, all name the one that was told first.
+      if (error.code == ErrorCode::kRankLost && !verdict.empty()) return verdictError(verdict, rank());
+    }
     return error;
   }
 
@@ -290,7 +307,8 @@ class Joiner {
 
   Millis tellLimit() const { return cancel_.cancelled() ? kAbortedTellLimit : kTellLimit; }
 
-  void tellFailed(const Error& error) {
+  // The verdict that stands; empty if it could not be told.
+  std::string tellFailed(const Error& error) {
     try {
       const Deadline limit = Deadline::in(tellLimit());
       // What was under way when this rank was aborted has left its connection out of step. It stays open
@@ -298,9 +316,10 @@ class Joiner {
       std::optional<store::Client> fresh;
       if (!client_->usable()) fresh.emplace(store::Client::connect(joined_.store, limit));
       store::Client& client = fresh ? *fresh : *client_;
-      client.compareSet(kVerdictKey, "", encodeVerdict(error), limit);
+      return client.compareSet(kVerdictKey, "", encodeVerdict(error), limit);
     } catch (const Error&) {
       // Rank 0 notices the closing connection and condemns the group itself.
+      return {};
     }
   }
 
@@ -313,7 +332,6 @@ class Joiner {
   Found host_;  // what rank 0 said of itself
   transport::Listener listener_;
   std::optional<store::Client> client_;
-  std::vector<Member> members_;
   Settings described_;
   bool refused_ = false;
 };

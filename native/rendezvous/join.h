@@ -11,6 +11,7 @@
 
 #include "core/cancel.h"
 #include "core/deadline.h"
+#include "core/held_port.h"
 #include "core/unique_fd.h"
 #include "rendezvous/host_store.h"
 #include "rendezvous/identity.h"
@@ -38,7 +39,10 @@ struct JoinOptions {
   std::vector<std::string> hosts;  // numeric addresses of rank 0, best first
   std::vector<uint16_t> ports;     // candidates, in the order every rank tries them
   UniqueFd listenFd;               // rank 0: a listening socket to use instead
+  // Re-forming: where else a formation of this group may be found that means other ranks ("host port").
+  std::vector<SocketAddress> alsoAt;
   int rank = 0;
+  std::string memberId;
   Identity identity;
   std::vector<std::string> allowedAddresses;  // of the interfaces asked for; empty: the route decides
   // Named settings that must be the same on all ranks.
@@ -49,6 +53,8 @@ struct JoinOptions {
 struct JoinEvents {
   HostEvents host;
   std::function<void(uint16_t port)> onListening;  // rank 0: ranks may come now
+  // From here on the group may stand without this rank's having heard of it.
+  std::function<void()> onCommitted;
   // "still waiting": ranks that have not registered.
   std::function<void(Millis waited, const std::vector<int>& missing)> onWaiting;
 };
@@ -67,7 +73,9 @@ struct Joined {
   std::unique_ptr<HostedStore> hosted;  // on rank 0; stands for the life of the group, to turn others away
   size_t portIndex = 0;                 // which of the ports it became
   SocketAddress store;
-  std::vector<transport::Endpoint> members;  // by rank
+  std::string lineage;
+  HeldPort held;                // this rank's, for the next generation
+  std::vector<Member> members;  // by rank
   std::vector<transport::LinkEnd> ends;
   transport::GroupToken token{};  // drawn by rank 0 for this formation; known to its members only
   JoinTimings timings;

@@ -45,18 +45,19 @@ std::string settingOf(const Member& member, const std::string& name) {
 
 }  // namespace
 
-std::string encodeMember(int rank, const transport::Listener& listener, const Settings& settings,
-                         const Settings& companion) {
+std::string encodeMember(const Member& member, const transport::Listener& listener) {
   Record record;
-  record.set("rank", rank)
+  record.set("rank", member.endpoint.rank)
+      .set("id", member.id)
+      .set("held", member.heldPort)
       .set("pid", ::getpid())
       .set("host", transport::hostName())
       .set("identity", transport::hostIdentity())
       .set("local", listener.localName)
       .set("address", listener.address.host())
       .set("port", listener.address.port());
-  for (const auto& [name, value] : settings) record.set(kSettingPrefix + name, value);
-  for (const auto& [name, value] : companion) record.set(kCompanionPrefix + name, value);
+  for (const auto& [name, value] : member.settings) record.set(kSettingPrefix + name, value);
+  for (const auto& [name, value] : member.companion) record.set(kCompanionPrefix + name, value);
   return record.text();
 }
 
@@ -64,6 +65,8 @@ Member decodeMember(int rank, const std::string& text) {
   const Record record = Record::parse(text);
   Member member;
   member.endpoint.rank = rank;
+  member.id = record.get("id");
+  member.heldPort = static_cast<uint16_t>(record.number("held", 0));
   member.endpoint.pid = record.number("pid", 0);
   member.endpoint.host = record.get("host");
   member.endpoint.identity = record.get("identity");

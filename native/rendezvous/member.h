@@ -17,12 +17,14 @@ using Settings = std::vector<std::pair<std::string, std::string>>;
 
 struct Member {
   transport::Endpoint endpoint;
+  std::string id;         // of this process in this lineage
+  uint16_t heldPort = 0;  // where the next generation meets if this is its lowest rank
   Settings settings;
   Settings companion;  // facts of what is made beside the links; see Companion
 };
 
-std::string encodeMember(int rank, const transport::Listener& listener, const Settings& settings,
-                         const Settings& companion);
+// What a rank publishes; `member.endpoint` needs no more than its rank.
+std::string encodeMember(const Member& member, const transport::Listener& listener);
 Member decodeMember(int rank, const std::string& text);
 // "rank 1 (pid 7 on host)"
 std::string who(const Member& member);

@@ -92,6 +92,7 @@ class Link final : public ByteSource {
   std::deque<Stamp> announced;  // calls of its that this rank has not made yet, to be compared
   bool goodbye = false;         // it has closed its side,
   uint64_t goodbyeAfter = 0;    // after this operation
+  bool gone = false;            // it cannot take part in a next generation, and Mesh::onGone has said so
   bool paused = false;          // its next frame is not taken now
   int readErrno = 0;            // why the stream ended, 0 for end of file
   BufferState* into = nullptr;  // whose buffer the body being read goes to

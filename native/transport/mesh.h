@@ -138,11 +138,17 @@ class Mesh {
   // ---- The end. fail() tells every rank why, once, as far as their links take it without blocking.
   void fail(Error cause);
   bool failed() const { return failure_.has_value(); }
+  // After fail(): reads the links for their ends only, until `wakeFd` is readable. A link that is still open
+  // belongs to a process that may take part in the next generation.
+  void watch(int wakeFd);
   // Says goodbye, waits (at most `limit`) until what was sent has been taken, and closes all links.
   void close(const Deadline& limit);
 
   // "still waiting": called on the group's thread with the ranks that have not called the operation.
   std::function<void(const Stamp&, Millis waited, const std::vector<int>& missing)> onWaiting;
+  // A rank has said goodbye, or its link has ended while this mesh was watched; once for each, on that
+  // thread.
+  std::function<void(int rank)> onGone;
 
  private:
   class LinkSink;  // the reader of each link delivers through it

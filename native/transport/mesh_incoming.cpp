@@ -102,6 +102,8 @@ void Mesh::arrived(Link& link, const FrameHeader& header) {
       link.goodbye = true;
       link.goodbyeAfter = header.stamp.seq;
       link.called = std::max(link.called, header.stamp.seq);
+      link.gone = true;
+      if (onGone) onGone(link.member().rank);
       if (active_) checkDeparted(link, stamp_);
       return;
   }

@@ -2,6 +2,7 @@
 import type { CollectivesError } from '../errors.ts';
 import { binding, type NativeGroup, type NativeGroupEvent } from '../native/binding.ts';
 import { abortReason } from '../net/abortable.ts';
+import { tidy } from './coordination.ts';
 import { type GroupMessage, report } from './events.ts';
 import { formationOver, type Settled } from './options.ts';
 
@@ -116,6 +117,11 @@ function onEvent<G extends object>(listener: Listener<G>, event: NativeGroupEven
       if (settled.signal?.aborted) return;
       listener.joining = undefined;
       report('formed', message);
+      if (settled.coordination !== undefined && message.rank === 0) {
+        // Whoever reads this formation's address has formed the group; re-formed, the group is there no more.
+        const { formation } = settled.coordination;
+        void tidy(settled.coordination, settled.native.lineage === '' ? formation - 1 : formation);
+      }
       joining?.joined.resolve(group as G);
       return;
     case 'failed':

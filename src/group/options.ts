@@ -1,4 +1,5 @@
 /** Options of a group: checked here, resolved, and put into the form the native side takes. */
+import { randomBytes } from 'node:crypto';
 import { isIP } from 'node:net';
 import { nearest } from '../config/nearest.ts';
 import { AbortedError, BackendUnavailableError, InvalidArgumentError } from '../errors.ts';
@@ -8,6 +9,7 @@ import { allowedAddresses, resolveWithin } from '../net/hosts.ts';
 import { listenFdFromEnvironment } from '../net/listen-fd.ts';
 import { within } from '../net/within.ts';
 import { checkInteger, checkTimeout, refuse } from './arrays.ts';
+import { type Coordination, endpointKey } from './coordination.ts';
 
 /** What a coordination store has to offer; `TcpStore` does. */
 export interface CoordinationStore {
@@ -17,6 +19,8 @@ export interface CoordinationStore {
   get(key: string, options?: { timeoutMs?: number; signal?: AbortSignal }): Promise<Uint8Array>;
   /** Adds to a counter, which begins at 0; the new sum. */
   add(key: string, amount: number): Promise<bigint | number>;
+  /** Deletes a key; whether it was there. Without it the addresses of earlier formations stay. */
+  deleteKey?(key: string): Promise<boolean>;
 }
 
 /** What a group is formed from; ProcessGroup.create(). */
@@ -41,6 +45,11 @@ export interface ProcessGroupOptions {
   initTimeoutMs?: number;
   /** Part of the group's identity: ranks only meet within one name. Default `default`. */
   groupName?: string;
+  /**
+   * Part of the group's identity as well. Default 0; for a newcomer to a group that is being re-formed, the number in
+   * its `info().next`.
+   */
+  generation?: number;
   /** Tells jobs with the same settings on one host apart. Default `NODE_COLLECTIVES_JOB_ID`, else the cluster's. */
   jobId?: string;
   /** Rank 0: a listening TCP socket to use instead of binding one. The group owns it from here on. */
@@ -64,6 +73,7 @@ export interface Settled {
   backendReason: string;
   signal: AbortSignal | undefined;
   publish: { store: CoordinationStore; key: string; address: string } | undefined;
+  coordination: Coordination | undefined;
   onAddressInUse: ((address: string) => void) | undefined;
 }
 
@@ -86,6 +96,7 @@ const optionNames = [
   'timeoutMs',
   'initTimeoutMs',
   'groupName',
+  'generation',
   'jobId',
   'listenFd',
   'store',
@@ -206,7 +217,12 @@ export async function prepare(
       size,
       groupName,
       jobId,
-      generation: 0,
+      generation: checkInteger('create', 'generation', options.generation ?? 0, 0, 2 ** 32 - 1),
+      memberId: randomBytes(8).toString('hex'),
+      lineage: '',
+      ranks: [],
+      lost: [],
+      alsoAt: [],
       allowedAddresses: allowedAddresses(),
       settings,
       initTimeoutMs: Math.ceil(initTimeoutMs),
@@ -217,6 +233,7 @@ export async function prepare(
       options.backendReason ?? (options.backend === undefined ? 'gloo is the default' : 'asked for by name'),
     signal,
     publish: undefined,
+    coordination: undefined,
     onAddressInUse,
   };
   let host = masterAddr;
@@ -301,7 +318,8 @@ async function coordinate(
     formation = tried < latest ? latest : latest + 1;
     await count(rank, formation - tried);
   }
-  const keyOf = (n: number) => `${scope}/endpoint/${n}`;
+  settled.coordination = { store, scope, formation };
+  const keyOf = (n: number) => endpointKey(scope, n);
   if (rank === 0) {
     settled.publish = { store, key: keyOf(formation), address: masterAddr };
     return undefined;
@@ -314,6 +332,7 @@ async function coordinate(
   let text = await read();
   for (; text === formationOver; text = await read()) {
     formation += 1;
+    settled.coordination.formation = formation;
     await count(rank, 1);
   }
   const [host = '', port = ''] = text.split(' ');

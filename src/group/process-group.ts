@@ -25,6 +25,7 @@ import * as calls from './collectives.ts';
 import { channels, type OperationMessage, operationTrace, report } from './events.ts';
 import { form } from './forming.ts';
 import { type ProcessGroupOptions, prepare, type Settled } from './options.ts';
+import { type NextGeneration, type ReformOptions, Succession } from './reform.ts';
 
 /** One rank of a group. */
 export interface GroupMember {
@@ -33,6 +34,10 @@ export interface GroupMember {
   pid: number;
   /** How this rank reaches it: `unix` (same host), `host:port`, or `self`. */
   link: string;
+  /** Of that process in this group and the generations that follow. */
+  id: string;
+  /** `host:port` where the next generation meets if this is the lowest of the ranks that go on. */
+  reformAt: string;
 }
 /** Milliseconds that each part of forming the group took on this rank, and all of it. */
 export interface FormationTimes extends NativeFormation {
@@ -40,6 +45,8 @@ export interface FormationTimes extends NativeFormation {
 }
 export interface GroupInfo {
   groupName: string;
+  /** 0, and one more each time the group is re-formed. */
+  generation: number;
   rank: number;
   size: number;
   backend: 'gloo';
@@ -51,6 +58,10 @@ export interface GroupInfo {
   port: number;
   portIndex: number;
   members: GroupMember[];
+  /** Ranks that this one knows to be gone: lost, or closed. */
+  lost: number[];
+  /** For newcomers: where the next generation meets if all go on that are not gone. */
+  next: NextGeneration;
   /** Milliseconds. */
   timeoutMs: number;
   initTimeoutMs: number;
@@ -62,11 +73,12 @@ export interface GroupInfo {
  * A group of processes that call the same collectives in the same order. Stateless: a process may be in many groups,
  * with another rank in each, also in worker threads.
  *
- * Calls may overlap; they run in call order. A group that has failed stays failed: form a new one.
+ * Calls may overlap; they run in call order. A group that has failed stays failed: reform() makes the next.
  */
 export class ProcessGroup {
   readonly #native: NativeGroup;
   readonly #settled: Settled;
+  readonly #succession: Succession;
   #formed: NativeGroupInfo | undefined;
   #state: GroupInfo['state'] = 'open';
   readonly #ended: Promise<void>;
@@ -76,6 +88,7 @@ export class ProcessGroup {
     this.#settled = settled;
     this.#native = native;
     this.#ended = ended;
+    this.#succession = new Succession(settled, native);
   }
 
   /**
@@ -95,12 +108,33 @@ export class ProcessGroup {
     options: ProcessGroupOptions,
     onAddressInUse?: (address: string) => void,
   ): Promise<ProcessGroup> {
-    const settled = await prepare(options, onAddressInUse);
+    return ProcessGroup.#form(await prepare(options, onAddressInUse));
+  }
+
+  static #form(settled: Settled, onNative?: (native: NativeGroup) => void): Promise<ProcessGroup> {
     return form(
       settled,
-      (native, ended) => new ProcessGroup(settled, native, ended),
+      (native, ended) => {
+        onNative?.(native);
+        return new ProcessGroup(settled, native, ended);
+      },
       (group, event) => group.#onEvent(event),
     );
+  }
+
+  /**
+   * Makes the next generation of this group in the same processes: of the ranks that are left after a failure, of some
+   * of a healthy group, or with newcomers. Every rank that goes on calls it. It resolves on all or rejects on all, and
+   * may be called again; this group stays as it is until the new one stands, and is closed then.
+   *
+   * @throws ClosedError; InvalidArgumentError, also while it is being re-formed already; RankLostError when a rank that
+   *   was to go on is lost, which the next call leaves out; TimeoutError naming the ranks that did not call it;
+   *   GroupMismatchError when callers mean different ranks; AbortedError. `peer` and `missing` are ranks of this group.
+   */
+  async reform(options: ReformOptions = {}): Promise<ProcessGroup> {
+    const next = await this.#succession.reform(options, ProcessGroup.#form);
+    void this.close();
+    return next;
   }
 
   /** This process's number in the group, from 0. */
@@ -118,6 +152,7 @@ export class ProcessGroup {
     const settled = this.#settled;
     return {
       groupName: settled.native.groupName,
+      generation: native.generation,
       rank: native.rank,
       size: native.size,
       backend: 'gloo',
@@ -125,7 +160,11 @@ export class ProcessGroup {
       store: native.store,
       port: Number(native.store.slice(native.store.lastIndexOf(':') + 1)),
       portIndex: native.portIndex,
-      members: native.members.map((member) => ({ ...member })),
+      members: native.members.map(({ rank, host, pid, link, id }) => {
+        return { rank, host, pid, link, id, reformAt: this.#succession.placeOf(rank) };
+      }),
+      lost: this.#succession.lost,
+      next: this.#succession.next,
       timeoutMs: settled.timeoutMs,
       initTimeoutMs: settled.initTimeoutMs,
       formation: { ...native.formation, totalMs: sum(Object.values(native.formation)) },
@@ -212,6 +251,7 @@ export class ProcessGroup {
    */
   abort(reason = 'abort() was called'): void {
     if (typeof reason !== 'string') throw refuse('abort', 'reason', 'a text', reason);
+    this.#succession.abort(reason);
     this.#native.abort(reason);
   }
 
@@ -223,6 +263,7 @@ export class ProcessGroup {
     checkOptions('close', options);
     if (options.timeoutMs !== undefined) checkTimeout('close', 'timeoutMs', options.timeoutMs);
     if (this.#state === 'open') this.#state = 'closing';
+    this.#succession.close();
     this.#native.close();
     if (options.timeoutMs === undefined) return this.#ended;
     const late = setTimeout(
@@ -337,10 +378,12 @@ export class ProcessGroup {
     if (error instanceof InvalidArgumentError || error instanceof ClosedError) return error;
     this.#failure ??= error;
     this.#state = 'failed';
+    this.#succession.onFailure(error);
     return error;
   }
 
   #onEvent(event: NativeGroupEvent): void {
+    this.#succession.onEvent(event);
     if (event.type === 'formed') this.#formed = this.#native.info() as NativeGroupInfo;
     if (event.type === 'failed') {
       this.#failure = event.error;

@@ -54,6 +54,15 @@ export interface NativeGroupOptions {
   groupName: string;
   jobId: string;
   generation: number;
+  /** Drawn once by this process for the group and its later generations. */
+  memberId: string;
+  /** Re-forming: of the group before; empty for a first generation and for newcomers. */
+  lineage: string;
+  /** Re-forming: the old ranks that go on, and those known to be gone. */
+  ranks: number[];
+  lost: number[];
+  /** Re-forming: hosts and ports, in turn, where an attempt may be found that means other ranks. */
+  alsoAt: string[];
   allowedAddresses: string[];
   /** Names and values in turn. */
   settings: string[];
@@ -66,6 +75,7 @@ export type NativeGroupEvent =
   | { type: 'refused'; rank: number; pid: number; host: string; reason: string }
   | { type: 'waiting'; seq: number; op: string; waitedMs: number; missing: number[] }
   | { type: 'formed' }
+  | { type: 'gone'; rank: number }
   | { type: 'failed'; error: CollectivesError }
   | { type: 'ended' };
 
@@ -148,9 +158,19 @@ export interface NativeGroupInfo {
   formation: NativeFormation;
   rank: number;
   size: number;
+  generation: number;
+  lineage: string;
   portIndex: number;
   store: string;
-  members: { rank: number; host: string; pid: number; link: string }[];
+  members: {
+    rank: number;
+    host: string;
+    pid: number;
+    link: string;
+    id: string;
+    address: string;
+    heldPort: number;
+  }[];
 }
 
 export type NativeArray = NodeJS.TypedArray;
@@ -166,6 +186,10 @@ export interface NativeGroup {
   /** The number of the operation that was called last. */
   lastSeq(): number;
   stats(): NativeGroupStats;
+  /** A listening socket on the port that this rank holds for the next generation; the caller owns it. */
+  meet(): number;
+  /** That rank of this group, which still forms, is lost. */
+  lose(rank: number, host: string, pid: number): void;
   run(
     kind: number,
     dtype: number,
