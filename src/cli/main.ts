@@ -11,6 +11,7 @@ const help = `Usage: node-collectives COMMAND [ARGS...]
 Commands:
   launch    start the ranks of a job on this host
   config    what a parallel configuration resolves to on this machine
+  doctor    what a process group would find on this machine, and what to do about it
 
 Options:
   -h, --help       this text; COMMAND --help for that of a command
@@ -19,6 +20,7 @@ Options:
 
 const commands: Readonly<Record<string, (argv: readonly string[]) => Promise<number>>> = {
   launch: launchCommand,
+  doctor: async (argv) => (await import('./doctor.ts')).doctorCommand(argv),
   config: async (argv) => (await import('./config.ts')).configCommand(argv),
 };
 

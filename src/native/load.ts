@@ -88,7 +88,8 @@ function packageRoot(start: string): string {
   }
 }
 
-function glibcVersion(): string | undefined {
+/** The version of glibc that this process runs on; undefined on another C library. */
+export function glibcVersion(): string | undefined {
   // The report would look up the host names of all open connections, which can take seconds.
   const report = process.report as typeof process.report & { excludeNetwork?: boolean };
   const before = report.excludeNetwork;
