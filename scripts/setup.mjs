@@ -162,7 +162,10 @@ function typescript() {
     prune('dist', 'src');
     stamp('dist', library);
   }
-  const programs = digest(filesBelow(['bench', 'examples', 'scripts', 'test/fixtures'], isSource), library);
+  const programs = digest(
+    filesBelow(['bench', 'examples', 'scripts', 'test/fixtures', 'test/campaigns'], isSource),
+    library,
+  );
   if (!existsSync(join(buildDir, 'ts/src/index.js')) || !isStamped('ts', programs)) {
     console.log('setup: compiling examples, bench and fixtures to build/ts/');
     run(process.execPath, [tsc, '-p', 'tsconfig.run.json']);

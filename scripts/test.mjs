@@ -37,6 +37,7 @@ const steps = {
   native: () => nativeTests(),
   unit: () => vitest('unit'),
   integration: () => vitest('integration'),
+  hosts: () => vitest('hosts'),
   package: () => vitest('package'),
   'clang-tidy': async () => {
     if (!which(clangTidy)) return skip(`${clangTidy} is not installed`);
@@ -51,7 +52,7 @@ const steps = {
 
 const groups = {
   lint: ['biome', 'types', 'clang-format', 'clang-tidy'],
-  vitest: ['unit', 'integration'],
+  vitest: ['unit', 'integration', 'hosts'],
 };
 
 function skip(why) {

@@ -73,7 +73,7 @@ test('a survivor forms the next group in the same process', async () => {
   await Promise.all([0, 1].map((rank) => ranks[rank]!.failure('vote')));
   const [a, b] = await Promise.all([0, 1].map((rank) => ranks[rank]!.call('close').then(() => ranks[rank]!)));
   const { meeting } = await import('../fixtures/lifecycle/groups.ts');
-  const shared = await meeting(2);
+  const shared = await meeting(2, { masterAddr: a!.masterAddr });
   await Promise.all([a!, b!].map((each, rank) => each.call('create', { options: { ...shared, rank } })));
   expect(await Promise.all([a!, b!].map((each) => each.call('vote', { value: true })))).toEqual([true, true]);
 });
