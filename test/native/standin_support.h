@@ -126,20 +126,26 @@ class Child {
   pid_t pid() const { return pid_; }
   void kill() { ::kill(pid_, SIGKILL); }
 
-  // Reads until the text has come, for at most 30 seconds.
-  bool says(const std::string& text) {
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  // Reads until the text has come.
+  bool says(const std::string& text) { return saysWithin(text, 30'000); }
+  bool saysWithin(const std::string& text, int milliseconds) {
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
     while (said.find(text) == std::string::npos) {
       const auto left =
           std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
-      if (left.count() <= 0 || !read(static_cast<int>(left.count()))) return false;
+      if (left.count() <= 0 || read(static_cast<int>(left.count())) != Read::kMore) return false;
     }
     return true;
   }
 
   // To its end. 0 to 255: its exit code; 1000 and more: the signal that ended it.
   int wait() {
-    while (read(60'000)) continue;
+    for (Read got = Read::kMore; got != Read::kEnd;) {
+      got = read(60'000);
+      if (got != Read::kNothing) continue;
+      said += "\n(said nothing for a minute: killed)";
+      kill();
+    }
     int status = 0;
     ::waitpid(pid_, &status, 0);
     pid_ = -1;
@@ -149,18 +155,15 @@ class Child {
   std::string said;
 
  private:
-  bool read(int milliseconds) {
+  enum class Read { kMore, kNothing, kEnd };
+  Read read(int milliseconds) {
     pollfd waiting{output_, POLLIN, 0};
-    if (::poll(&waiting, 1, milliseconds) <= 0) {
-      said += "\n(said nothing for long: killed)";
-      kill();
-      return false;
-    }
+    if (::poll(&waiting, 1, milliseconds) <= 0) return Read::kNothing;
     char part[4096];
     const ssize_t length = ::read(output_, part, sizeof part);
-    if (length <= 0) return false;
+    if (length <= 0) return Read::kEnd;
     said.append(part, static_cast<size_t>(length));
-    return true;
+    return Read::kMore;
   }
 
   pid_t pid_ = -1;
