@@ -9,12 +9,14 @@
 
 #include "rendezvous/member.h"
 #include "rendezvous/verdict.h"
+#include "transport/first_word.h"
 
 namespace nc::rendezvous {
 
 namespace {
 
 constexpr Millis kTellLimit{300};
+constexpr Millis kHearLimit{300};  // for others to say that the group stood
 // Who was aborted must not make its caller wait for others.
 constexpr Millis kAbortedTellLimit{60};
 constexpr Millis kVerdictCheck{20};
@@ -238,6 +240,19 @@ class Joiner {
   void agree() {
     if (events_.onCommitted) events_.onCommitted();
     cancel_.check();
+    try {
+      readVerdict();
+    } catch (const Error& error) {
+      // Rank 0 is gone, and may have pronounced the group formed to some. They have lost rank 0 as well, and
+      // say so on their links: then the group stood, for this rank too, and its failure is what comes next. A
+      // rank that was not told says nothing.
+      const bool unsure = rank() != 0 && error.code == ErrorCode::kNetwork && !client_->usable();
+      if (!unsure || !transport::anyoneSpeaks(joined_.ends, Deadline::in(kHearLimit), cancel_)) throw;
+    }
+    client_->close();
+  }
+
+  void readVerdict() {
     client_->set(readyKey(rank()), "1", deadline_, &cancel_);
     if (client_->add(kReadyKey, 1, deadline_, &cancel_) == size()) {
       client_->compareSet(kVerdictKey, "", kFormed, deadline_, &cancel_);
@@ -254,7 +269,6 @@ class Joiner {
       text = client_->get(kVerdictKey, Deadline::in(kTellLimit), &cancel_);
     }
     if (text != kFormed) throw verdictError(text, rank());
-    client_->close();
   }
 
   // It is there already, so that this is quick; also where the deadline has passed, which may be its reason.
