@@ -103,6 +103,8 @@ function carry(addon) {
     replace(copy);
     notes.push(license(source, basename(copy)));
   }
+  // Part of the addon itself.
+  notes.push(license(sodium(), 'libsodium, in the addon'));
   replace(addon);
   writeFileSync(
     join(licenses, 'README.txt'),
@@ -129,6 +131,15 @@ function closure(addon) {
     );
   }
   return libraries;
+}
+
+/** The archive of libsodium that this build linked. */
+function sodium() {
+  const cache = filesBelow(['build/stage'], (file) => file.endsWith('/CMakeCache.txt'))[0];
+  const [, file] =
+    /^NC_SODIUM_LIBRARY:FILEPATH=(.*\.a)$/m.exec(cache ? readFileSync(cache, 'utf8') : '') ?? [];
+  if (!file) throw new ScriptError('libsodium was not linked as an archive; look at this script again.');
+  return file;
 }
 
 /** Copies the licence of a library's Debian package; returns a line that names both. */

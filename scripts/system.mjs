@@ -28,6 +28,7 @@ const needs = {
     { what: 'CMake', there: () => which('cmake'), apt: ['cmake'] },
     { what: 'Ninja or Make', there: () => which('ninja') ?? which('make'), apt: ['ninja-build'] },
     { what: 'Gloo', there: glooConfig, apt: ['libgloo-dev'] },
+    { what: 'libsodium', there: () => header('sodium.h'), apt: ['libsodium-dev'] },
   ],
   test: [
     { what: 'doctest', there: () => header('doctest/doctest.h'), apt: ['doctest-dev'] },

@@ -103,6 +103,8 @@ export class GroupMismatchError extends errorClass('GROUP_MISMATCH') {}
 export class RendezvousError extends errorClass('RENDEZVOUS_FAILED') {}
 /** Ranks called different operations. */
 export class CollectiveMismatchError extends errorClass('COLLECTIVE_MISMATCH') {}
+/** The other side did not prove the secret, or only one of the two sides has one. */
+export class AuthenticationError extends errorClass('AUTHENTICATION_FAILED') {}
 /** The other side does not speak the protocol as agreed. */
 export class ProtocolError extends errorClass('PROTOCOL') {}
 /** A socket call failed; `errno` says how. */
@@ -132,6 +134,7 @@ const classes = [
   GroupMismatchError,
   RendezvousError,
   CollectiveMismatchError,
+  AuthenticationError,
   ProtocolError,
   NetworkError,
   ResourceError,

@@ -27,6 +27,7 @@ export {
   AddonLoadError,
   AddressInUseError,
   AddressUnavailableError,
+  AuthenticationError,
   BackendUnavailableError,
   ClosedError,
   CollectiveMismatchError,

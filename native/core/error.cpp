@@ -29,6 +29,8 @@ const char* codeName(ErrorCode code) noexcept {
       return "RENDEZVOUS_FAILED";
     case ErrorCode::kCollectiveMismatch:
       return "COLLECTIVE_MISMATCH";
+    case ErrorCode::kAuthentication:
+      return "AUTHENTICATION_FAILED";
     case ErrorCode::kProtocol:
       return "PROTOCOL";
     case ErrorCode::kNetwork:

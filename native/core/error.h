@@ -23,6 +23,7 @@ enum class ErrorCode {
   kGroupMismatch,       // the group found differs from the one asked for
   kRendezvous,          // no store of this group was found, or forming it failed on some rank
   kCollectiveMismatch,  // ranks called different operations
+  kAuthentication,      // a secret was not proven, or only one side has one
   kProtocol,            // the other side does not speak as agreed
   kNetwork,             // a socket call failed; `errnum` says how
   kResource,            // out of descriptors, memory or threads

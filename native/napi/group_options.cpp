@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "napi/credentials.h"
+
 namespace nc::napi {
 
 namespace {
@@ -63,6 +65,8 @@ group::GroupOptions readGroupOptions(Napi::Object options) {
   join.identity.groupName = options.Get("groupName").As<Napi::String>().Utf8Value();
   join.identity.jobId = options.Get("jobId").As<Napi::String>().Utf8Value();
   join.identity.generation = options.Get("generation").As<Napi::Number>().Uint32Value();
+  join.access.secret = readSecret(options.Get("secret"));
+  join.access.allowUnauthenticated = options.Get("allowUnauthenticated").As<Napi::Boolean>().Value();
   join.allowedAddresses = texts(options.Get("allowedAddresses"));
   const std::vector<std::string> settings = texts(options.Get("settings"));
   for (size_t i = 0; i + 1 < settings.size(); i += 2)

@@ -4,6 +4,8 @@
 #include <system_error>
 #include <utility>
 
+#include "napi/credentials.h"
+
 namespace nc::napi {
 
 struct StoreLane::Task {
@@ -73,6 +75,13 @@ StoreLane::StoreLane(const Napi::CallbackInfo& info)
         try {
           return SocketAddress::parse(info[0].As<Napi::String>(),
                                       static_cast<uint16_t>(info[1].As<Napi::Number>().Uint32Value()));
+        } catch (const Error& error) {
+          throw Environment::of(info.Env()).thrown(error);
+        }
+      }()),
+      credentials_([&]() -> Credentials {
+        try {
+          return {readSecret(info[2]), {}};
         } catch (const Error& error) {
           throw Environment::of(info.Env()).thrown(error);
         }
@@ -179,7 +188,8 @@ void StoreLane::run() {
 
 StoreLane::Result StoreLane::perform(const Task& task) {
   cancel_->check();
-  if (!client_) client_.emplace(store::Client::connect(address_, task.deadline, cancel_.get()));
+  if (!client_)
+    client_.emplace(store::Client::connect(address_, task.deadline, cancel_.get(), {}, credentials_));
   store::Client& client = *client_;
   Result result;
   switch (task.op) {

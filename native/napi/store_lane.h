@@ -1,6 +1,6 @@
 // StoreLane for JavaScript: one connection to a store and one thread ("nc-store-lane") that makes the calls
-// on it in the order they came. new StoreLane(host, port) with a numeric host does nothing but start the
-// thread; the first call connects.
+// on it in the order they came. new StoreLane(host, port, secret) with a numeric host does nothing but start
+// the thread; the first call connects.
 //
 // call(op, keys, values, amount, timeoutMs) => Promise. `keys` are raw keys. While a call is pending the
 // event loop is kept alive. close() ends the call under way at once and rejects all with CLOSED.
@@ -62,6 +62,7 @@ class StoreLane final : public Napi::ObjectWrap<StoreLane>, private Closable {
   Environment* environment_;  // null after the environment's end
   Environment& outlet_;       // the same, for the thread: it is joined before the environment goes
   const SocketAddress address_;
+  const Credentials credentials_;
   std::unique_ptr<Cancel> cancel_ = std::make_unique<Cancel>();  // null once ended
   std::optional<store::Client> client_;                          // the thread's
   std::atomic<bool> usable_{true};  // false once the connection is lost or out of step

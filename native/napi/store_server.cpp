@@ -5,15 +5,18 @@
 
 #include <cerrno>
 
+#include "napi/credentials.h"
+#include "rendezvous/access.h"
+
 namespace nc::napi {
 
 namespace {
 
 // A wrong number must not cost the caller an unrelated descriptor, so that only a good one is taken for good.
-std::unique_ptr<store::Server> adopt(int fd) {
+std::unique_ptr<store::Server> adopt(int fd, const store::Server::Options& options) {
   UniqueFd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!copy) throw systemError("store: descriptor " + std::to_string(fd), errno);
-  auto server = store::Server::adopt(std::move(copy));
+  auto server = store::Server::adopt(std::move(copy), options);
   ::close(fd);
   return server;
 }
@@ -30,12 +33,16 @@ Napi::Function StoreServer::define(Napi::Env env) {
 StoreServer::StoreServer(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<StoreServer>(info), environment_(&Environment::of(info.Env())) {
   try {
-    if (info.Length() == 1) {
-      server_ = adopt(info[0].As<Napi::Number>().Int32Value());
+    store::Server::Options options;
+    const rendezvous::Access access{readSecret(info[2]), info[3].As<Napi::Boolean>().Value()};
+    options.credentials = {access.secret, {}};
+    if (info[0].IsNumber()) {
+      server_ = adopt(info[0].As<Napi::Number>().Int32Value(), options);
     } else {
       const auto port = static_cast<uint16_t>(info[1].As<Napi::Number>().Uint32Value());
-      server_ = store::Server::listen(SocketAddress::parse(info[0].As<Napi::String>(), port));
+      server_ = store::Server::listen(SocketAddress::parse(info[0].As<Napi::String>(), port), options);
     }
+    rendezvous::checkListening(server_->address(), access, "store.listen");
     server_->start();
   } catch (const Error& error) {
     throw environment_->thrown(error);

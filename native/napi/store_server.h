@@ -1,5 +1,6 @@
-// StoreServer for JavaScript: new StoreServer(host, port) or new StoreServer(listenFd); host, port, close().
-// It does not keep the event loop alive. All methods: JavaScript thread.
+// StoreServer for JavaScript: new StoreServer(host, port, secret, allowUnauthenticated), or with a listening
+// descriptor in place of the host; host, port, close(). It does not keep the event loop alive. All methods:
+// JavaScript thread.
 #pragma once
 
 #include <memory>

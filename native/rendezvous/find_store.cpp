@@ -18,6 +18,8 @@ namespace {
 
 // The next candidate is looked at once the one before has answered, or after this time.
 constexpr Millis kStagger{10};
+// A store that has another secret may be an earlier job's, which is about to end.
+constexpr Millis kUnprovenLimit{1500};
 constexpr Millis kAskLimit{300};  // for a question to a store that has answered already
 
 // The new number of an old rank; -1 if it does not go on.
@@ -28,9 +30,10 @@ int indexIn(const std::vector<int>& ranks, int rank) {
 
 class Finder {
  public:
-  Finder(const std::vector<Candidate>& candidates, const Identity& identity, int rank, Cancel& cancel)
-      : identity_(identity), rank_(rank), cancel_(cancel) {
-    for (const Candidate& candidate : candidates) probes_.emplace_back(candidate);
+  Finder(const std::vector<Candidate>& candidates, const Identity& identity, const Credentials& credentials,
+         Cancel& cancel)
+      : identity_(identity), rank_(credentials.claim.from), cancel_(cancel) {
+    for (const Candidate& candidate : candidates) probes_.emplace_back(candidate, credentials);
     told_.assign(probes_.size(), false);
   }
 
@@ -52,6 +55,7 @@ class Finder {
         if (auto found = judge(i)) return std::move(*found);
       }
       if (deadline.passed()) throw notFound(deadline);
+      if (isHopeless()) throw notFound(deadline);
       if (polls.size() != probes_.size() + 1) continue;
       const auto left = std::chrono::ceil<Millis>(until - Clock::now()).count();
       const int timeout = static_cast<int>(std::clamp<decltype(left)>(left, 0, 60'000));
@@ -81,7 +85,7 @@ class Finder {
     found.verdict = probe.verdict();
     const Identity& theirs = found.identity;
     if (theirs.groupName != identity_.groupName || theirs.jobId != identity_.jobId ||
-        theirs.generation != identity_.generation || foreign(theirs.ancestry)) {
+        theirs.generation != identity_.generation || !probe.sameScope() || foreign(theirs.ancestry)) {
       return turnedAway(i, "the store of " + describe(found));
     }
     if (const Difference difference = compare(identity_.ancestry, theirs.ancestry); difference.any) {
@@ -245,10 +249,40 @@ class Finder {
     return std::nullopt;
   }
 
+  // The only port there is belongs to a store with another secret, and has for a while.
+  bool isHopeless() const {
+    bool any = false;
+    for (const Probe& probe : probes_) {
+      if (probe.candidate().port != probes_.front().candidate().port) return false;
+      any = any || probe.unprovenFor() > kUnprovenLimit;
+    }
+    return any && onlyUnproven();
+  }
+
+  // Stores were met, and each of them failed to prove the secret.
+  bool onlyUnproven() const {
+    bool any = false;
+    for (const Probe& probe : probes_) {
+      if (probe.metProvenStore()) return false;
+      any = any || probe.unproven();
+    }
+    return any;
+  }
+
   Error notFound(const Deadline& deadline) const {
     ErrorFacts facts;
     facts.rank = rank_;
     facts.op = "join";
+    if (onlyUnproven()) {
+      std::string text = "rank " + std::to_string(rank_) + " found no store of group '" +
+                         identity_.groupName + "' that has the same secret. Met on the candidates:";
+      for (const Probe& probe : probes_) {
+        text += "\n  " + probe.candidate().address.text() + ": " + probe.finding();
+        if (probe.unproven() && facts.address.empty()) facts.address = probe.candidate().address.text();
+      }
+      text += "\nGive all ranks the same secret (option secret, or NODE_COLLECTIVES_SECRET), or none of them";
+      return Error(ErrorCode::kAuthentication, text, facts);
+    }
     std::string text = "rank " + std::to_string(rank_) + " did not find the store of group '" +
                        identity_.groupName + "' within " + std::to_string(deadline.limit().count()) +
                        " ms. Met on the candidates:";
@@ -267,9 +301,9 @@ class Finder {
 
 }  // namespace
 
-FoundStore findStore(const std::vector<Candidate>& candidates, const Identity& identity, int rank,
-                     const Deadline& deadline, Cancel& cancel) {
-  return Finder(candidates, identity, rank, cancel).run(deadline);
+FoundStore findStore(const std::vector<Candidate>& candidates, const Identity& identity,
+                     const Credentials& credentials, const Deadline& deadline, Cancel& cancel) {
+  return Finder(candidates, identity, credentials, cancel).run(deadline);
 }
 
 }  // namespace nc::rendezvous

@@ -28,8 +28,10 @@ struct FoundStore {
 // Throws kGroupMismatch as soon as the group's store is found but has another world size; kRankTaken where
 // the only candidate is this group's store and the group already stands with another process as `rank`; the
 // failure of the group if it failed before this rank came; kRendezvous at the deadline, saying what was met
-// on each candidate; or the Cancel's cause.
-FoundStore findStore(const std::vector<Candidate>& candidates, const Identity& identity, int rank,
-                     const Deadline& deadline, Cancel& cancel);
+// on each candidate; kAuthentication where stores were met, but none that proves the secret (for a single
+// candidate at once, when that has not changed for a moment); or the Cancel's cause. `credentials.claim.from`
+// is the rank that looks.
+FoundStore findStore(const std::vector<Candidate>& candidates, const Identity& identity,
+                     const Credentials& credentials, const Deadline& deadline, Cancel& cancel);
 
 }  // namespace nc::rendezvous

@@ -103,12 +103,14 @@ struct HostedStore::Registrar {
 };
 
 std::unique_ptr<HostedStore> HostedStore::open(const std::vector<Candidate>& candidates, UniqueFd listenFd,
-                                               const Identity& identity, HostEvents events) {
+                                               const Identity& identity, const Access& access,
+                                               HostEvents events) {
   auto hosted = std::unique_ptr<HostedStore>(new HostedStore());
   hosted->registrar_ = std::make_shared<Registrar>();
   hosted->registrar_->identity = identity;
   hosted->registrar_->events = events;
   store::Server::Options options;
+  options.credentials = credentialsFor(identity, access, Purpose::kGroupStore, 0, -1);
   options.hooks.onKeySet = [registrar = hosted->registrar_](
                                store::Server::ConnectionId id, const std::string& key,
                                const std::string& value) { registrar->keySet(id, key, value); };
@@ -168,6 +170,7 @@ std::unique_ptr<HostedStore> HostedStore::open(const std::vector<Candidate>& can
                   facts);
     }
   }
+  checkListening(hosted->server_->address(), access, "create", 0);
   hosted->candidate_.address = hosted->server_->address();
   hosted->registrar_->server = hosted->server_.get();
   hosted->token_ = randomToken();

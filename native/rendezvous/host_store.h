@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/unique_fd.h"
+#include "rendezvous/access.h"
 #include "rendezvous/find_store.h"
 #include "rendezvous/identity.h"
 #include "store/server.h"
@@ -33,9 +34,10 @@ struct HostEvents {
 class HostedStore {
  public:
   // Binds the first candidate that is free, or adopts `listenFd` if it is set. Throws kAddressInUse when all
-  // are taken, kAddressUnavailable when none of the addresses is this host's.
+  // are taken, kAddressUnavailable when none of the addresses is this host's,
+  // kInvalidArgument for one that needs a secret.
   static std::unique_ptr<HostedStore> open(const std::vector<Candidate>& candidates, UniqueFd listenFd,
-                                           const Identity& identity, HostEvents events);
+                                           const Identity& identity, const Access& access, HostEvents events);
   ~HostedStore();
 
   const Candidate& candidate() const { return candidate_; }

@@ -72,18 +72,22 @@ class Joiner {
  private:
   int rank() const { return options_.rank; }
   int size() const { return options_.identity.size; }
+  Credentials storeCredentials() const {
+    return credentialsFor(options_.identity, options_.access, Purpose::kGroupStore, rank(), 0);
+  }
 
   void findOrHost() {
     const std::vector<Candidate> candidates = candidatesOf(options_);
     if (rank() == 0) {
-      joined_.hosted =
-          HostedStore::open(candidates, std::move(options_.listenFd), options_.identity, events_.host);
+      joined_.hosted = HostedStore::open(candidates, std::move(options_.listenFd), options_.identity,
+                                         options_.access, events_.host);
       joined_.portIndex = joined_.hosted->candidate().port;
       if (events_.onListening) events_.onListening(joined_.hosted->server().port());
       token_ = joined_.hosted->token();
-      client_.emplace(store::Client::connect(joined_.hosted->server().address(), deadline_, &cancel_));
+      client_.emplace(store::Client::connect(joined_.hosted->server().address(), deadline_, &cancel_, {},
+                                             storeCredentials()));
     } else {
-      FoundStore found = findStore(candidates, options_.identity, rank(), deadline_, cancel_);
+      FoundStore found = findStore(candidates, options_.identity, storeCredentials(), deadline_, cancel_);
       joined_.portIndex = found.candidate.port;
       token_ = found.group.token;
       host_ = found.group;
@@ -100,6 +104,7 @@ class Joiner {
       local = SocketAddress::parse(options_.hosts.front(), 0);
     }
     local = permitted(local, options_.allowedAddresses, rank());
+    checkListening(local, options_.access, "create", rank());
     listener_ = transport::openListener(local);
     joined_.held = holdPort(local);
     Member self;
@@ -200,6 +205,7 @@ class Joiner {
     transport::EstablishOptions establish;
     establish.rank = rank();
     establish.token = token_;
+    establish.credentials = credentialsFor(options_.identity, options_.access, Purpose::kLink, rank(), -1);
     establish.generation = options_.identity.generation;
     for (const Member& member : joined_.members) establish.endpoints.push_back(member.endpoint);
     establish.meanwhile = [this] { checkVerdict(); };
@@ -328,7 +334,8 @@ class Joiner {
       // What was under way when this rank was aborted has left its connection out of step. It stays open
       // until the reason is told: were it closed first, rank 0 would say that this rank is lost.
       std::optional<store::Client> fresh;
-      if (!client_->usable()) fresh.emplace(store::Client::connect(joined_.store, limit));
+      if (!client_->usable())
+        fresh.emplace(store::Client::connect(joined_.store, limit, nullptr, {}, storeCredentials()));
       store::Client& client = fresh ? *fresh : *client_;
       return client.compareSet(kVerdictKey, "", encodeVerdict(error), limit);
     } catch (const Error&) {

@@ -13,6 +13,7 @@
 #include "core/deadline.h"
 #include "core/held_port.h"
 #include "core/unique_fd.h"
+#include "rendezvous/access.h"
 #include "rendezvous/host_store.h"
 #include "rendezvous/identity.h"
 #include "rendezvous/member.h"
@@ -44,6 +45,7 @@ struct JoinOptions {
   int rank = 0;
   std::string memberId;
   Identity identity;
+  Access access;
   std::vector<std::string> allowedAddresses;  // of the interfaces asked for; empty: the route decides
   // Named settings that must be the same on all ranks.
   Settings settings;

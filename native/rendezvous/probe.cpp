@@ -92,12 +92,67 @@ void Probe::connected() {
     ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
     return again("nobody listens (a connection met itself)", kFirstPause);
   }
+  caller_.reset();
+  if (*credentials_) return greet();
+  ask();
+}
+
+void Probe::greet() {
+  const Greeting& greeting = caller_.emplace(*credentials_).greeting();
+  state_ = State::kProving;
+  if (::send(fd_.get(), greeting.data(), greeting.size(), MSG_NOSIGNAL) !=
+      static_cast<ssize_t>(greeting.size())) {
+    again("a listener that closed the connection at once", kMostPause);
+  }
+}
+
+// The store's own protocol begins, behind this side's proof where there is a secret.
+void Probe::ask() {
   nonce_ = store::randomNonce();
-  const auto bytes = store::handshake(nonce_);
+  const auto hello = store::handshake(nonce_);
+  std::string bytes;
+  if (caller_) {
+    const Proof proof = caller_->proof();
+    bytes.assign(reinterpret_cast<const char*>(proof.data()), proof.size());
+  }
+  bytes.append(reinterpret_cast<const char*>(hello.data()), hello.size());
   state_ = State::kGreeting;
   if (::send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(bytes.size())) {
     again("a listener that closed the connection at once", kMostPause);
   }
+}
+
+// The other side's answer to the greeting; false while it is not whole, or where it is of no use.
+bool Probe::readAnswer() {
+  const auto input = std::as_bytes(std::span(input_));
+  if (startsLikeRefusal(input)) {
+    if (decodeRefusal(input)) unprovenStore("a store that has no secret, while this rank has one");
+    return false;
+  }
+  if (!startsLikeGreeting(input)) {
+    again("something that is no store of this package; it said " + store::quoted(input_.substr(0, 40)),
+          kForeignPause);
+    return false;
+  }
+  if (input.size() < kAnswerBytes) return false;
+  switch (caller_->check(input.first<kAnswerBytes>())) {
+    case Caller::Outcome::kNotThis:
+      again("something that is no store of this package", kForeignPause);
+      return false;
+    case Caller::Outcome::kUnproven:
+      unprovenStore("a store that has another secret");
+      return false;
+    case Caller::Outcome::kProven:
+      break;
+  }
+  input_.erase(0, kAnswerBytes);
+  return true;
+}
+
+void Probe::unprovenStore(std::string finding) {
+  const auto since = unprovenSince_.value_or(Clock::now());
+  again(std::move(finding), kForeignPause);
+  unprovenSince_ = since;
 }
 
 void Probe::read() {
@@ -105,16 +160,24 @@ void Probe::read() {
   const ssize_t got = ::recv(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
   if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
   if (got <= 0) {
-    return again(state_ == State::kAsking
-                     ? "a TCPStore that is not ours (it closed the connection when asked)"
-                     : "a listener that closed the connection without a word",
-                 kForeignPause);
+    return again(
+        state_ == State::kProving  ? "a listener that closed the connection when it was to prove the secret"
+        : state_ == State::kAsking ? "a TCPStore that is not ours (it closed the connection when asked)"
+                                   : "a listener that closed the connection without a word",
+        kForeignPause);
   }
   input_.append(buffer.data(), static_cast<size_t>(got));
+  if (state_ == State::kProving) {
+    if (readAnswer()) ask();
+    return;
+  }
   if (state_ == State::kGreeting) {
     if (input_.size() < 4) return;
     const auto* answer = reinterpret_cast<const uint8_t*>(input_.data());
     if (!store::nonceMatches(std::span<const uint8_t, 4>(answer, 4), nonce_)) {
+      if (!caller_ && startsLikeRefusal(std::as_bytes(std::span(input_)))) {
+        return unprovenStore("a store that asks for a secret, while this rank has none");
+      }
       return again("something that is no TCPStore; it said " + store::quoted(input_.substr(0, 40)),
                    kForeignPause);
     }
@@ -133,6 +196,8 @@ void Probe::read() {
   bool bad = input_.size() > kMostInput;
   if (takeBlobs(input_, identity_, verdict_, bad)) {
     state_ = State::kStore;
+    metProvenStore_ = true;
+    unprovenSince_.reset();
   } else if (bad) {
     again("a TCPStore whose answers cannot be read", kForeignPause);
   }
@@ -155,6 +220,7 @@ void Probe::outdated(std::string finding) {
 
 void Probe::again(std::string finding, Millis pause) {
   finding_ = std::move(finding);
+  unprovenSince_.reset();
   fd_.reset();
   state_ = State::kWaiting;
   next_ = Clock::now() + pause;

@@ -5,8 +5,10 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 
+#include "core/challenge.h"
 #include "core/deadline.h"
 #include "rendezvous/find_store.h"
 
@@ -17,12 +19,15 @@ class Probe {
   enum class State {
     kWaiting,  // until `next`
     kConnecting,
+    kProving,   // with a secret: the greeting is out
     kGreeting,  // VALIDATE and PING are out, the nonce is awaited
     kAsking,    // identity and verdict are asked for
     kStore,     // it answered as a TCPStore; text() and verdict() are filled
   };
 
-  explicit Probe(Candidate candidate) : candidate_(candidate) {}
+  // The credentials have to outlive it.
+  Probe(Candidate candidate, const Credentials& credentials)
+      : candidate_(candidate), credentials_(&credentials) {}
 
   const Candidate& candidate() const { return candidate_; }
   State state() const { return state_; }
@@ -42,15 +47,32 @@ class Probe {
 
   const std::string& identity() const { return identity_; }
   const std::string& verdict() const { return verdict_; }
+  // A store answers there, and one of the two sides lacks the other's secret; since when, without a break.
+  bool unproven() const { return unprovenSince_.has_value(); }
+  Clock::duration unprovenFor() const {
+    return unprovenSince_ ? Clock::now() - *unprovenSince_ : Clock::duration{};
+  }
+  // A store has answered whose secret is the same, where there is one.
+  bool metProvenStore() const { return metProvenStore_; }
+  // It proved the secret for the very group that is looked for; true without a secret.
+  bool sameScope() const { return !caller_ || caller_->sameScope(); }
   // What this address is, as far as is known; for messages.
   std::string finding() const;
 
  private:
   void connected();
+  void greet();
   void read();
+  bool readAnswer();
+  void ask();
+  void unprovenStore(std::string finding);
   void again(std::string finding, Millis pause);
 
   Candidate candidate_;
+  const Credentials* credentials_;
+  std::optional<Caller> caller_;  // of this attempt
+  std::optional<Clock::time_point> unprovenSince_;
+  bool metProvenStore_ = false;
   UniqueFd fd_;
   State state_ = State::kWaiting;
   bool tried_ = false;

@@ -24,6 +24,7 @@
 
 #include "core/address.h"
 #include "core/cancel.h"
+#include "core/challenge.h"
 #include "core/deadline.h"
 #include "core/unique_fd.h"
 #include "store/wire.h"
@@ -34,10 +35,12 @@ class Client {
  public:
   // Connects, validates and waits for the nonce. A refused or closed connection is tried again after 5 ms,
   // growing to 50 ms, until the deadline (then kTimeout with the last reason and facts.errnum). A listener
-  // that answers something else is kProtocol at once. `prefix` is put before every key as it is: "" raw keys,
+  // that answers something else is kProtocol at once. With credentials both sides prove the secret first;
+  // where they do not, or only one side has a secret, it is kAuthentication at once. `prefix` is put before
+  // every key as it is: "" raw keys,
   // "/" what PyTorch's client does, "/p/q/" its PrefixStore("p", PrefixStore...).
   static Client connect(const SocketAddress& address, const Deadline& deadline, Cancel* cancel = nullptr,
-                        std::string prefix = {});
+                        std::string prefix = {}, const Credentials& credentials = {});
 
   // From a connected socket on which VALIDATE and PING (wire.h: handshake(), nonceMatches()) are already
   // done. The socket is made non-blocking, TCP_NODELAY is set.
@@ -109,7 +112,8 @@ class Client {
 };
 
 // What Client::connect does before it makes the object: a connected, validated, non-blocking socket.
-UniqueFd connectValidated(const SocketAddress& address, const Deadline& deadline, Cancel* cancel = nullptr);
+UniqueFd connectValidated(const SocketAddress& address, const Deadline& deadline, Cancel* cancel = nullptr,
+                          const Credentials& credentials = {});
 
 // True if a connect(2) to a free port of this host met itself (TCP simultaneous open): close it and try
 // again.

@@ -9,6 +9,9 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <optional>
+#include <span>
+#include <string>
 #include <utility>
 
 #include "core/error.h"
@@ -21,11 +24,12 @@ namespace {
 
 constexpr Millis kFirstPause{5};
 constexpr Millis kLongestPause{50};
+constexpr int kMostHangUps = 10;
 
 class Dial {
  public:
-  Dial(const SocketAddress& address, const Deadline& deadline, Cancel* cancel)
-      : address_(address), deadline_(deadline), cancel_(cancel) {}
+  Dial(const SocketAddress& address, const Deadline& deadline, Cancel* cancel, const Credentials& credentials)
+      : address_(address), deadline_(deadline), cancel_(cancel), credentials_(credentials) {}
 
   UniqueFd run() {
     Millis pause = kFirstPause;
@@ -57,26 +61,90 @@ class Dial {
       ::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
       return again("connect", ECONNREFUSED);
     }
+    std::optional<Caller> caller;
+    if (credentials_ && !prove(fd.get(), caller.emplace(credentials_))) return {};
     const uint32_t nonce = randomNonce();
     const auto hello = handshake(nonce);
-    if (::send(fd.get(), hello.data(), hello.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(hello.size())) {
+    std::string bytes;
+    if (caller) {
+      const Proof proof = caller->proof();
+      bytes.assign(reinterpret_cast<const char*>(proof.data()), proof.size());
+    }
+    bytes.append(reinterpret_cast<const char*>(hello.data()), hello.size());
+    if (::send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(bytes.size())) {
       return again("send", errno);
     }
-    std::array<uint8_t, 4> answer{};
-    size_t have = 0;
-    while (have < answer.size()) {
-      wait(fd.get(), POLLIN, "was accepted, but PING was not answered");
-      const ssize_t count = ::recv(fd.get(), answer.data() + have, answer.size() - have, 0);
-      if (count == 0) return again("handshake", ECONNRESET);
-      if (count > 0) have += static_cast<size_t>(count);
-      if (count < 0 && errno != EAGAIN && errno != EINTR) return again("handshake", errno);
-    }
-    if (!nonceMatches(answer, nonce)) {
+    std::array<std::byte, 4> answer{};
+    if (!receive(fd.get(), answer, "was accepted, but PING was not answered")) return {};
+    if (!nonceMatches(std::span<const uint8_t, 4>(reinterpret_cast<const uint8_t*>(answer.data()), 4),
+                      nonce)) {
+      if (startsLikeRefusal(answer)) {
+        fail(ErrorCode::kAuthentication,
+             "asks for a secret, and none is given here: set the option secret, or "
+             "NODE_COLLECTIVES_SECRET");
+      }
       throw Error(ErrorCode::kProtocol,
                   "store.connect: " + address_.text() + " answered, but is no TCPStore (wrong nonce)",
                   facts(0));
     }
     return fd;
+  }
+
+  // False: to be tried again. Throws where the other side has another secret, or none.
+  bool prove(int fd, Caller& caller) {
+    const Greeting& greeting = caller.greeting();
+    if (::send(fd, greeting.data(), greeting.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(greeting.size())) {
+      again("send", errno);
+      return false;
+    }
+    Answer answer{};
+    const auto begin = std::span(answer).first<kRefusalBytes>();
+    const char* state = "was accepted, but the secret was not proven";
+    bool whole = receive(fd, begin, state);
+    if (whole && decodeRefusal(begin)) {
+      fail(ErrorCode::kAuthentication,
+           "has no secret, and one is given here: give it the same, or none to both");
+    }
+    if (whole && startsLikeGreeting(begin)) {
+      whole = receive(fd, std::span(answer).subspan(kRefusalBytes), state);
+    } else if (whole) {
+      fail(ErrorCode::kProtocol, "answered, but is no store of this package");
+    }
+    if (!whole) {
+      // PyTorch's store hangs up without a word. Now and then a store that is ending does too.
+      if (++hungUp_ < kMostHangUps) return false;
+      fail(ErrorCode::kAuthentication,
+           "hangs up when it is to prove the secret: it has none, or is no store of this package");
+    }
+    switch (caller.check(answer)) {
+      case Caller::Outcome::kNotThis:
+        fail(ErrorCode::kProtocol, "answered, but is no store of this package");
+      case Caller::Outcome::kUnproven:
+        fail(ErrorCode::kAuthentication, "has another secret");
+      case Caller::Outcome::kProven:
+        break;
+    }
+    if (!caller.sameScope()) fail(ErrorCode::kAuthentication, "is another group's store, of the same secret");
+    return true;
+  }
+
+  // False: the connection has ended, which is to be tried again.
+  bool receive(int fd, std::span<std::byte> into, const char* state) {
+    while (!into.empty()) {
+      wait(fd, POLLIN, state);
+      const ssize_t count = ::recv(fd, into.data(), into.size(), 0);
+      if (count > 0) {
+        into = into.subspan(static_cast<size_t>(count));
+      } else if (count == 0 || (errno != EAGAIN && errno != EINTR)) {
+        again("handshake", count == 0 ? ECONNRESET : errno);
+        return false;
+      }
+    }
+    return true;
+  }
+
+  [[noreturn]] void fail(ErrorCode code, const std::string& what) const {
+    throw Error(code, "store.connect: the store at " + address_.text() + " " + what, facts(0));
   }
 
   UniqueFd again(const char* what, int errnum) {
@@ -131,15 +199,18 @@ class Dial {
   const SocketAddress& address_;
   const Deadline& deadline_;
   Cancel* cancel_;
+  const Credentials& credentials_;
+  int hungUp_ = 0;  // in place of an answer to the greeting
   std::string reason_ = "nothing was tried";
   int errnum_ = 0;
 };
 
 }  // namespace
 
-UniqueFd connectValidated(const SocketAddress& address, const Deadline& deadline, Cancel* cancel) {
+UniqueFd connectValidated(const SocketAddress& address, const Deadline& deadline, Cancel* cancel,
+                          const Credentials& credentials) {
   if (cancel) cancel->check();
-  return Dial(address, deadline, cancel).run();
+  return Dial(address, deadline, cancel, credentials).run();
 }
 
 bool connectedToItself(int fd) {
@@ -151,8 +222,8 @@ bool connectedToItself(int fd) {
 }
 
 Client Client::connect(const SocketAddress& address, const Deadline& deadline, Cancel* cancel,
-                       std::string prefix) {
-  return Client(connectValidated(address, deadline, cancel), std::move(prefix));
+                       std::string prefix, const Credentials& credentials) {
+  return Client(connectValidated(address, deadline, cancel, credentials), std::move(prefix));
 }
 
 }  // namespace nc::store

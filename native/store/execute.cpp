@@ -14,6 +14,7 @@ bool Server::Loop::execute(Connection& connection, Request& request) {
   switch (request.op) {
     case Op::kValidate:
       unvalidated_.erase(connection.id);
+      proving_.erase(connection.id);
       return true;
     case Op::kSet:
       table_.set(request.key, request.value);

@@ -101,6 +101,7 @@ void Server::Loop::run() {
 int Server::Loop::timeout() const {
   auto next = Clock::time_point::max();
   if (!unvalidated_.empty()) next = unvalidated_.begin()->second;
+  if (!proving_.empty()) next = std::min(next, proving_.begin()->second);
   if (acceptingPaused_) next = std::min(next, resumeAt_);
   if (next == Clock::time_point::max()) return -1;
   const auto left = std::chrono::ceil<Millis>(next - Clock::now()).count();
@@ -134,6 +135,7 @@ void Server::Loop::accept() {
     connection->id = ++lastId_;
     connection->fd = std::move(fd);
     connection->interest = EPOLLIN;
+    if (options_.credentials) connection->gate = std::make_unique<Gate>(options_.credentials);
     epoll_event event{};
     event.events = EPOLLIN;
     event.data.u64 = connection->id;
@@ -162,7 +164,12 @@ void Server::Loop::resumeAccepting() {
 }
 
 bool Server::Loop::evictOldestUnvalidated() {
-  if (unvalidated_.empty()) return false;
+  if (unvalidated_.empty() && proving_.empty()) return false;
+  if (unvalidated_.empty()) {
+    bury(*connections_.at(proving_.begin()->first));
+    sweep();
+    return true;
+  }
   const auto found = connections_.find(unvalidated_.begin()->first);
   // It may have said VALIDATE while we were busy; then it is no stranger and the next one goes.
   if (!found->second->dead) readFrom(*found->second);
@@ -175,6 +182,9 @@ void Server::Loop::dropLate() {
   const auto now = Clock::now();
   while (!unvalidated_.empty() && unvalidated_.begin()->second <= now) {
     bury(*connections_.at(unvalidated_.begin()->first));
+  }
+  while (!proving_.empty() && proving_.begin()->second <= now) {
+    bury(*connections_.at(proving_.begin()->first));
   }
 }
 
@@ -208,6 +218,11 @@ void Server::Loop::readFrom(Connection& connection) {
 
 void Server::Loop::feed(Connection& connection, std::span<const uint8_t> input) {
   try {
+    if (connection.gate && !pass(connection, input)) return;
+    if (!options_.credentials && !connection.parser.validated() && input.size() >= kRefusalBytes &&
+        startsLikeGreeting(std::as_bytes(input))) {
+      return refuse(connection, Refusal::kNoSecretHere);
+    }
     while (!connection.dead) {
       const RequestParser::Status status = connection.parser.next(input);
       if (status == RequestParser::Status::kNeedMore) break;
@@ -227,6 +242,56 @@ void Server::Loop::feed(Connection& connection, std::span<const uint8_t> input) 
     // A hook that threw, or memory that ran out over this connection's requests.
     bury(connection);
   }
+}
+
+// Takes what belongs to the handshake; true once the secret is proven.
+bool Server::Loop::pass(Connection& connection, std::span<const uint8_t>& input) {
+  Gate& gate = *connection.gate;
+  while (true) {
+    const size_t want = gate.answered ? kProofBytes : kGreetingBytes;
+    const size_t count = std::min(want - gate.have, input.size());
+    std::copy_n(std::as_bytes(input).begin(), count, gate.bytes.begin() + static_cast<ptrdiff_t>(gate.have));
+    gate.have += count;
+    input = input.subspan(count);
+    const auto read = std::span<const std::byte>(gate.bytes).first(gate.have);
+    if (!gate.answered && !startsLikeGreeting(read)) {
+      // A client of the store's own protocol is told what is asked of it; others are not worth a word.
+      if (read.front() == static_cast<std::byte>(Op::kValidate)) {
+        refuse(connection, Refusal::kSecretNeeded);
+      } else {
+        bury(connection);
+      }
+      return false;
+    }
+    if (gate.have < want) return false;
+    gate.have = 0;
+    if (gate.answered) {
+      if (gate.callee.check(std::span(gate.bytes).first<kProofBytes>())) {
+        connection.gate.reset();
+        return true;
+      }
+      bury(connection);
+      return false;
+    }
+    const auto answer = gate.callee.answer(gate.bytes);
+    if (!answer) {
+      bury(connection);
+      return false;
+    }
+    gate.answered = true;
+    if (proving_.size() >= options_.maxUnvalidated) bury(*connections_.at(proving_.begin()->first));
+    if (auto node = unvalidated_.extract(connection.id)) proving_.insert(std::move(node));
+    connection.out.append(reinterpret_cast<const char*>(answer->data()), answer->size());
+    flush(connection);
+    if (connection.dead) return false;
+  }
+}
+
+void Server::Loop::refuse(Connection& connection, Refusal why) {
+  const auto bytes = refusalBytes(why);
+  connection.out.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  flush(connection);
+  bury(connection);
 }
 
 void Server::Loop::wake(const std::vector<Table::WaiterId>& ids) {
@@ -279,6 +344,7 @@ void Server::Loop::bury(Connection& connection) {
   if (connection.dead) return;
   connection.dead = true;
   unvalidated_.erase(connection.id);
+  proving_.erase(connection.id);
   dead_.push_back(connection.id);
 }
 

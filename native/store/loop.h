@@ -2,7 +2,9 @@
 // stop() and kick() runs on the one thread that is in run().
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -11,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/challenge.h"
 #include "core/thread.h"
 #include "core/unique_fd.h"
 #include "store/server.h"
@@ -34,9 +37,18 @@ class Server::Loop {
   size_t connections() const { return open_.load(std::memory_order_relaxed); }
 
  private:
+  // Before the store's protocol: the secret is being proven. Of a fixed size, whatever a stranger says.
+  struct Gate {
+    explicit Gate(const Credentials& credentials) : callee(credentials) {}
+    Callee callee;
+    bool answered = false;
+    std::array<std::byte, kGreetingBytes> bytes{};  // of the message that is being read
+    size_t have = 0;
+  };
   struct Connection {
     ConnectionId id = 0;
     UniqueFd fd;
+    std::unique_ptr<Gate> gate;  // until the secret is proven
     RequestParser parser;
     std::string out;  // replies not yet taken by the kernel, from `sent` on
     size_t sent = 0;
@@ -51,6 +63,8 @@ class Server::Loop {
   void pauseAccepting();
   void resumeAccepting();
   bool evictOldestUnvalidated();
+  bool pass(Connection& connection, std::span<const uint8_t>& input);
+  void refuse(Connection& connection, Refusal why);
   void dropLate();
   void onEvents(Connection& connection, uint32_t events);
   void readFrom(Connection& connection);
@@ -73,6 +87,7 @@ class Server::Loop {
   std::atomic<size_t> open_{0};
   std::unordered_map<ConnectionId, std::unique_ptr<Connection>> connections_;
   std::map<ConnectionId, Clock::time_point> unvalidated_;  // in the order of accepting, with their deadline
+  std::map<ConnectionId, Clock::time_point> proving_;  // the same of those that have greeted as they should
   std::vector<ConnectionId> dead_;
   std::vector<uint8_t> buffer_;
   ConnectionId lastId_ = 0;

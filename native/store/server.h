@@ -16,6 +16,7 @@
 #include <string_view>
 
 #include "core/address.h"
+#include "core/challenge.h"
 #include "core/deadline.h"
 #include "core/unique_fd.h"
 
@@ -40,7 +41,12 @@ class Server {
   struct Options {
     Hooks hooks;
     Millis validateLimit{10'000};  // a connection must have sent VALIDATE by then
-    size_t maxUnvalidated = 256;   // above it the oldest that has not sent VALIDATE is dropped
+    // Above it the oldest that has not sent VALIDATE is dropped. With a secret, as many again may be in the
+    // middle of proving it, so that those who say nothing cost those who do nothing.
+    size_t maxUnvalidated = 256;
+    // With a key, every connection has to prove the secret before it may speak the store's protocol. Any
+    // group of the secret may: it can see whose store this is.
+    Credentials credentials;
   };
 
   // Binds exactly `address` (IPv6: V6ONLY), port 0 lets the kernel choose. Throws kAddressInUse,

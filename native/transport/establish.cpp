@@ -28,16 +28,20 @@ constexpr Millis kRedial{10};  // first pause before dialling again; doubles up 
 constexpr Millis kRedialMost{250};
 // Connections not introduced yet, besides one for each rank that may dial; above it the oldest goes.
 constexpr size_t kMaxStrangers = 256;
+// Few enough that between two batches the connections that have introduced themselves are read, and so are
+// not the ones dropped when strangers flood in.
+constexpr int kAcceptBatch = 32;
 
-// Bytes of a hello that have come so far.
-struct HelloBuffer {
-  std::array<std::byte, kHelloBytes> bytes{};
+// Bytes of a message of the handshake that have come so far; all of them have fixed lengths.
+struct Inbox {
+  std::array<std::byte, kAnswerBytes> bytes{};
   size_t have = 0;
 
   enum class Progress { kMore, kComplete, kEnded };
-  Progress read(int fd) {
-    while (have < bytes.size()) {
-      const ssize_t got = ::recv(fd, &bytes[have], bytes.size() - have, MSG_DONTWAIT);
+  // Not a byte beyond the message: what follows may be a frame.
+  Progress read(int fd, size_t length) {
+    while (have < length) {
+      const ssize_t got = ::recv(fd, &bytes[have], length - have, MSG_DONTWAIT);
       if (got > 0) {
         have += static_cast<size_t>(got);
       } else if (got < 0 && errno == EINTR) {
@@ -50,12 +54,25 @@ struct HelloBuffer {
     }
     return Progress::kComplete;
   }
+  template <size_t N>
+  std::span<const std::byte, N> message() const {
+    static_assert(N <= kAnswerBytes);
+    return std::span(bytes).template first<N>();
+  }
+  std::span<const std::byte> sofar() const { return std::span(bytes).first(have); }
 };
+
+static_assert(kHelloBytes <= kAnswerBytes);
+
+// A step of the handshake: what is awaited next.
+enum class Step { kGreeting, kAnswer, kProof, kHello };
 
 struct Incoming {
   UniqueFd fd;
   bool local = false;
-  HelloBuffer hello;
+  Step step = Step::kHello;
+  std::optional<Callee> callee;
+  Inbox inbox;
   Clock::time_point limit;
 };
 
@@ -65,7 +82,9 @@ struct Dial {
   bool local = false;        // over the UNIX socket
   bool localFailed = false;  // do not try that again
   bool connected = false;
-  HelloBuffer reply;
+  Step step = Step::kHello;
+  std::optional<Caller> caller;
+  Inbox inbox;
   Clock::time_point next;   // not before
   Clock::time_point limit;  // of this attempt
   Millis pause = kRedial;
@@ -134,7 +153,8 @@ class Establisher {
     const Endpoint& self = options_.endpoints[static_cast<size_t>(options_.rank)];
     dial.local = !dial.localFailed && !self.identity.empty() && self.identity == dial.to->identity;
     dial.connected = false;
-    dial.reply = {};
+    dial.inbox = {};
+    dial.caller.reset();
     dial.limit = Clock::now() + kHelloLimit;
     int rc = 0;
     if (dial.local) {
@@ -167,12 +187,38 @@ class Establisher {
     // again could leave the other side with a link that this side has dropped.
     dial.limit = Clock::time_point::max();
     tune(dial.fd.get(), dial.local);
-    const auto bytes = encode(hello(dial.to->rank, false));
-    // A new socket's buffer takes 48 bytes.
-    if (::send(dial.fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) !=
-        static_cast<ssize_t>(bytes.size())) {
-      again(dial, "send: " + errnoText(errno), errno);
+    if (!options_.credentials) {
+      dial.step = Step::kHello;
+      return say(dial, encode(hello(dial.to->rank, false)));
     }
+    Credentials credentials = options_.credentials;
+    credentials.claim.to = dial.to->rank;
+    dial.step = Step::kAnswer;
+    say(dial, dial.caller.emplace(credentials).greeting());
+  }
+
+  void say(Dial& dial, std::span<const std::byte> bytes) {
+    if (!send(dial.fd.get(), bytes)) again(dial, "send: " + errnoText(errno), errno);
+  }
+
+  // A new socket's buffer takes any message of the handshake whole.
+  static bool send(int fd, std::span<const std::byte> bytes) {
+    return ::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size());
+  }
+
+  // The listener has proven the secret, or has not; this side's proof and hello follow.
+  void answered(Dial& dial) {
+    if (dial.caller->check(dial.inbox.message<kAnswerBytes>()) != Caller::Outcome::kProven ||
+        !dial.caller->sameScope()) {
+      return again(dial, "somebody without the group's secret answered there", 0);
+    }
+    dial.inbox = {};
+    dial.step = Step::kHello;
+    std::array<std::byte, kProofBytes + kHelloBytes> bytes;
+    const Proof proof = dial.caller->proof();
+    const auto own = encode(hello(dial.to->rank, false));
+    std::copy(own.begin(), own.end(), std::copy(proof.begin(), proof.end(), bytes.begin()));
+    say(dial, bytes);
   }
 
   void again(Dial& dial, std::string trouble, int errnum) {
@@ -234,27 +280,32 @@ class Establisher {
       }
       return false;
     }
-    switch (dial.reply.read(dial.fd.get())) {
-      case HelloBuffer::Progress::kMore:
+    switch (dial.inbox.read(dial.fd.get(), dial.step == Step::kAnswer ? kAnswerBytes : kHelloBytes)) {
+      case Inbox::Progress::kMore:
         return false;
-      case HelloBuffer::Progress::kEnded:
+      case Inbox::Progress::kEnded:
         again(dial, "the connection was closed before it answered", 0);
         return false;
-      case HelloBuffer::Progress::kComplete:
+      case Inbox::Progress::kComplete:
         break;
+    }
+    if (dial.step == Step::kAnswer) {
+      answered(dial);
+      return false;
     }
     Hello expected = hello(options_.rank, true);
     expected.from = dial.to->rank;
-    if (decodeHello(dial.reply.bytes) != expected) {
+    if (decodeHello(dial.inbox.message<kHelloBytes>()) != expected) {
       again(dial, "somebody else answered there", 0);
       return false;
     }
-    link(*dial.to, std::move(dial.fd), dial.local);
+    link(*dial.to, std::move(dial.fd), dial.local,
+         dial.caller ? std::optional(dial.caller->linkKeys()) : std::nullopt);
     return true;
   }
 
   void accept(int listening, bool local) {
-    for (;;) {
+    for (int i = 0; i < kAcceptBatch; ++i) {
       UniqueFd fd(::accept4(listening, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
       // Out of descriptors, the connection stays queued and poll reports it again and again: the links cannot
       // be had, and waiting for the deadline would only hide why.
@@ -262,36 +313,85 @@ class Establisher {
         throw systemError("accept", errno);
       if (!fd) return;
       if (local && !trusted(fd.get())) continue;
-      if (incoming_.size() >= kMaxStrangers + options_.endpoints.size()) incoming_.pop_front();
+      if (incoming_.size() >= kMaxStrangers + options_.endpoints.size()) dropOne();
       Incoming& incoming = incoming_.emplace_back();
+      if (options_.credentials) {
+        incoming.step = Step::kGreeting;
+        incoming.callee.emplace(options_.credentials);
+      }
       incoming.fd = std::move(fd);
       incoming.local = local;
       incoming.limit = Clock::now() + kHelloLimit;
     }
   }
 
+  // Makes room. The oldest that has said nothing goes first: a member that waits its turn has said something.
+  void dropOne() {
+    for (auto it = incoming_.begin(); it != incoming_.end(); ++it) {
+      if (hasSpoken(*it)) continue;
+      // It may have spoken by now.
+      if (keep(*it) && hasSpoken(*it)) continue;
+      incoming_.erase(it);
+      return;
+    }
+    incoming_.pop_front();
+  }
+
+  bool hasSpoken(const Incoming& incoming) const {
+    const Step first = options_.credentials ? Step::kGreeting : Step::kHello;
+    return incoming.step != first || incoming.inbox.have > 0;
+  }
+
   // False once the connection is done with: it has become a link, or is a stranger's.
   bool keep(Incoming& incoming) {
-    const auto got = incoming.hello.read(incoming.fd.get());
-    if (got == HelloBuffer::Progress::kMore) return true;
-    if (got == HelloBuffer::Progress::kEnded) return false;
-    const auto said = decodeHello(incoming.hello.bytes);
-    if (!said || said->from < 0 || said->from >= options_.rank) return false;
+    for (;;) {
+      const size_t length = incoming.step == Step::kGreeting ? kGreetingBytes
+                            : incoming.step == Step::kProof  ? kProofBytes
+                                                             : kHelloBytes;
+      const auto got = incoming.inbox.read(incoming.fd.get(), length);
+      // The first wrong byte is enough.
+      if (incoming.step == Step::kGreeting && !startsLikeGreeting(incoming.inbox.sofar())) return false;
+      if (got == Inbox::Progress::kMore) return true;
+      if (got == Inbox::Progress::kEnded) return false;
+      if (incoming.step == Step::kHello) return introduced(incoming);
+      if (incoming.step == Step::kGreeting) {
+        const auto answer = incoming.callee->answer(incoming.inbox.message<kGreetingBytes>());
+        const Claim& peer = incoming.callee->peer();
+        if (!answer || !incoming.callee->sameScope() || peer.to != options_.rank || !mayDial(peer.from))
+          return false;
+        if (!send(incoming.fd.get(), *answer)) return false;
+        incoming.step = Step::kProof;
+      } else {
+        if (!incoming.callee->check(incoming.inbox.message<kProofBytes>())) return false;
+        incoming.step = Step::kHello;
+      }
+      incoming.inbox = {};
+    }
+  }
+
+  bool mayDial(int32_t from) const {
+    return from >= 0 && from < options_.rank && !linked_[static_cast<size_t>(from)];
+  }
+
+  // Always false: the connection is a link now, or of no use.
+  bool introduced(Incoming& incoming) {
+    const auto said = decodeHello(incoming.inbox.message<kHelloBytes>());
+    if (!said || !mayDial(said->from)) return false;
+    // Who proved the secret as one rank does not become another.
+    if (incoming.callee && incoming.callee->peer().from != said->from) return false;
     Hello expected = hello(options_.rank, false);
     expected.from = said->from;
-    if (*said != expected || linked_[static_cast<size_t>(said->from)]) return false;
+    if (*said != expected) return false;
     tune(incoming.fd.get(), incoming.local);
-    const auto bytes = encode(hello(said->from, true));
-    if (::send(incoming.fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL) !=
-        static_cast<ssize_t>(bytes.size())) {
-      return false;
-    }
-    link(options_.endpoints[static_cast<size_t>(said->from)], std::move(incoming.fd), incoming.local);
+    if (!send(incoming.fd.get(), encode(hello(said->from, true)))) return false;
+    link(options_.endpoints[static_cast<size_t>(said->from)], std::move(incoming.fd), incoming.local,
+         incoming.callee ? std::optional(incoming.callee->linkKeys()) : std::nullopt);
     return false;
   }
 
-  void link(const Endpoint& to, UniqueFd fd, bool local) {
+  void link(const Endpoint& to, UniqueFd fd, bool local, std::optional<LinkKeys> keys) {
     LinkEnd end;
+    end.keys = std::move(keys);
     end.member = {to.rank, to.host, to.pid, local ? "unix" : SocketAddress::peer(fd.get()).text()};
     end.fd = std::move(fd);
     ends_.push_back(std::move(end));

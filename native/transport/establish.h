@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/cancel.h"
+#include "core/challenge.h"
 #include "core/deadline.h"
 #include "transport/handshake.h"
 #include "transport/listener.h"
@@ -29,6 +30,7 @@ struct EstablishOptions {
   int rank = -1;
   GroupToken token{};
   uint32_t generation = 0;
+  Credentials credentials;          // without `to`; no key: the token alone tells members from strangers
   std::vector<Endpoint> endpoints;  // by rank, this one's own too
   // Called now and then while links are missing (about every 50 ms); may throw to give up.
   std::function<void()> meanwhile;

@@ -10,6 +10,7 @@ namespace {
 
 constexpr uint16_t kMagic = 0x434E;  // "NC"
 constexpr uint8_t kVersion = 2;
+constexpr size_t kSignedBytes = kFrameHeaderBytes - sizeof(uint64_t);
 
 static_assert(std::endian::native == std::endian::little, "frames are written as they lie in memory");
 
@@ -62,6 +63,14 @@ void encode(const FrameHeader& header, std::span<std::byte, kFrameHeaderBytes> o
 
 void setNumber(std::span<std::byte, kFrameHeaderBytes> header, uint64_t number) noexcept {
   put(header.data() + 48, number);
+}
+
+void sign(std::span<std::byte, kFrameHeaderBytes> header, const HeaderKey& key) noexcept {
+  put(header.data() + kSignedBytes, key.tag(header.first(kSignedBytes)));
+}
+
+bool signedWith(std::span<const std::byte, kFrameHeaderBytes> header, const HeaderKey& key) noexcept {
+  return take<uint64_t>(header.data() + kSignedBytes) == key.tag(header.first(kSignedBytes));
 }
 
 FrameHeader decode(std::span<const std::byte, kFrameHeaderBytes> in) {

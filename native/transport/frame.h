@@ -8,7 +8,8 @@
 //
 // Every data frame carries its operation's stamp, so a call that does not match is found on arrival. Frames
 // of a link are numbered from 0 in the order in which they are written: a repeated, missing or moved one is
-// found as well. The tag is zero where the group has no secret.
+// found as well. The tag is zero where the group has no secret; otherwise it signs the 56 bytes before it
+// with a key of this link and direction. Bodies are not signed.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +18,7 @@
 
 #include "core/error.h"
 #include "core/operation.h"
+#include "core/secret.h"
 
 namespace nc::transport {
 
@@ -48,6 +50,9 @@ struct FrameHeader {
 void encode(const FrameHeader& header, std::span<std::byte, kFrameHeaderBytes> out) noexcept;
 // Numbers a header that is encoded already.
 void setNumber(std::span<std::byte, kFrameHeaderBytes> header, uint64_t number) noexcept;
+// Signs it; the number has to be there.
+void sign(std::span<std::byte, kFrameHeaderBytes> header, const HeaderKey& key) noexcept;
+bool signedWith(std::span<const std::byte, kFrameHeaderBytes> header, const HeaderKey& key) noexcept;
 
 // Throws Error(kProtocol) for anything this version does not send.
 FrameHeader decode(std::span<const std::byte, kFrameHeaderBytes> in);

@@ -46,14 +46,17 @@ FrameReader::Status FrameReader::pump(ByteSource& source, FrameSink& sink) {
 }
 
 FrameHeader FrameReader::nextHeader() const {
-  const FrameHeader header =
-      decode(std::span<const std::byte, kFrameHeaderBytes>(ahead_.data() + begin_, kFrameHeaderBytes));
+  const std::span<const std::byte, kFrameHeaderBytes> bytes(ahead_.data() + begin_, kFrameHeaderBytes);
+  if (key_ && !signedWith(bytes, *key_)) {
+    throw Error(ErrorCode::kProtocol, "a frame is not signed as it should be: it was changed on its way");
+  }
+  const FrameHeader header = decode(bytes);
   if (header.number != next_) {
     throw Error(ErrorCode::kProtocol, "frame " + std::to_string(header.number) + " of the link came where " +
                                           std::to_string(next_) +
                                           " was due: frames were lost, repeated or moved");
   }
-  if (header.tag != 0) {
+  if (!key_ && header.tag != 0) {
     throw Error(ErrorCode::kProtocol, "a frame came signed although the group has no secret");
   }
   return header;

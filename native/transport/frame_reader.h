@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "transport/frame.h"
@@ -39,7 +40,9 @@ class FrameReader {
     kEnded,    // the stream has ended
   };
 
-  FrameReader() : ahead_(kAheadBytes) {}
+  // With a key every header has to be signed with it.
+  explicit FrameReader(std::optional<HeaderKey> key = std::nullopt)
+      : key_(std::move(key)), ahead_(kAheadBytes) {}
 
   // Reads and delivers as much as there is. Throws Error(kProtocol) for what is not a frame, or not the next.
   Status pump(ByteSource& source, FrameSink& sink);
@@ -65,6 +68,7 @@ class FrameReader {
   // Moves body bytes; false when the source has no more now.
   ssize_t readBody(ByteSource& source);
 
+  std::optional<HeaderKey> key_;
   std::vector<std::byte> ahead_;
   size_t begin_ = 0;
   size_t end_ = 0;

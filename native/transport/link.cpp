@@ -14,7 +14,16 @@
 namespace nc::transport {
 
 Link::Link(LinkEnd end, FrameSink& sink)
-    : member_(std::move(end.member)), fd_(std::move(end.fd)), sink_(sink) {}
+    : member_(std::move(end.member)), fd_(std::move(end.fd)), sink_(sink) {
+  if (!end.keys) return;
+  key_ = end.keys->out;
+  reader_ = FrameReader(end.keys->in);
+}
+
+void Link::seal(std::span<std::byte, kFrameHeaderBytes> header) {
+  setNumber(header, number_);
+  if (key_) sign(header, *key_);
+}
 
 ssize_t Link::read(void* to, size_t n) {
   for (;;) {
@@ -30,7 +39,8 @@ ssize_t Link::read(void* to, size_t n) {
 
 void Link::push(Outgoing out) {
   const std::lock_guard lock(mutex_);
-  setNumber(out.header, number_++);
+  seal(out.header);
+  ++number_;
   out_.add(kFrameHeaderBytes + out.bytes);
   // Most frames leave at once, and need no place in the queue.
   if (outgoing_.empty() && writeNow(out)) return;
@@ -128,7 +138,7 @@ bool Link::tryWrite(const FrameHeader& header, const void* data) {
   const size_t bytes = kFrameHeaderBytes + header.length;
   const std::lock_guard lock(mutex_);
   if (!outgoing_.empty() || broken_ || !fd_) return false;
-  setNumber(std::span<std::byte, kFrameHeaderBytes>(frame.data(), kFrameHeaderBytes), number_);
+  seal(std::span<std::byte, kFrameHeaderBytes>(frame.data(), kFrameHeaderBytes));
   const ssize_t sent = ::send(fd_.get(), frame.data(), bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent <= 0) return false;
   ++number_;

@@ -8,6 +8,8 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "core/unique_fd.h"
@@ -102,12 +104,14 @@ class Link final : public ByteSource {
   std::vector<std::byte> control;
 
  private:
+  void seal(std::span<std::byte, kFrameHeaderBytes> header);
   bool writeNow(Outgoing& out);
   bool flushLocked();
   void dropLocked();
 
   Member member_;
   UniqueFd fd_;
+  std::optional<HeaderKey> key_;  // of the frames that are written
   FrameSink& sink_;
   FrameReader reader_;
   mutable std::mutex mutex_;  // guards outgoing_, number_, broken_ and the closing of fd_

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "core/cancel.h"
+#include "core/challenge.h"
 #include "core/deadline.h"
 #include "core/error.h"
 #include "core/operation.h"
@@ -61,7 +62,8 @@ struct LinkCounters {
 
 struct LinkEnd {
   Member member;
-  UniqueFd fd;  // connected, non-blocking
+  UniqueFd fd;                                  // connected, non-blocking
+  std::optional<LinkKeys> keys = std::nullopt;  // of a group with a secret
 };
 
 struct MeshLimits {

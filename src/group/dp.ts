@@ -60,6 +60,8 @@ export interface StatelessInitOptions
     | 'settings'
     | 'signal'
     | 'backend'
+    | 'secret'
+    | 'allowUnauthenticated'
   > {
   /** Takes the warning that a port was taken; `process.emitWarning` otherwise. */
   onWarning?: (text: string) => void;

@@ -7,6 +7,7 @@ import type { NativeGroupOptions } from '../native/binding.ts';
 import { abortable, abortReason } from '../net/abortable.ts';
 import { allowedAddresses, resolveWithin } from '../net/hosts.ts';
 import { listenFdFromEnvironment } from '../net/listen-fd.ts';
+import { type AccessOptions, accessOf, checkExposure } from '../net/secret.ts';
 import { within } from '../net/within.ts';
 import { checkInteger, checkTimeout, refuse } from './arrays.ts';
 import { type Coordination, endpointKey } from './coordination.ts';
@@ -24,7 +25,7 @@ export interface CoordinationStore {
 }
 
 /** What a group is formed from; ProcessGroup.create(). */
-export interface ProcessGroupOptions {
+export interface ProcessGroupOptions extends AccessOptions {
   /** Rank 0's address or host name. Rank 0 listens on exactly this address. */
   masterAddr: string;
   /** The port, or the candidates in the order in which all ranks try them. With `store` none is needed. */
@@ -102,6 +103,8 @@ const optionNames = [
   'store',
   'settings',
   'signal',
+  'secret',
+  'allowUnauthenticated',
 ] as const satisfies readonly (keyof ProcessGroupOptions)[];
 
 /** A misspelt option would otherwise mean its default. */
@@ -205,6 +208,7 @@ export async function prepare(
   if (options.store !== undefined && !isStore(options.store)) {
     throw refuse('create', 'store', 'a TcpStore, or an object with set, get and add', options.store);
   }
+  const access = accessOf('create', options);
   throwIfAborted(signal, rank);
 
   const began = performance.now();
@@ -225,6 +229,7 @@ export async function prepare(
       alsoAt: [],
       allowedAddresses: allowedAddresses(),
       settings,
+      ...access,
       initTimeoutMs: Math.ceil(initTimeoutMs),
     },
     timeoutMs: Math.ceil(timeoutMs),
@@ -257,6 +262,7 @@ export async function prepare(
     }
   }
   settled.native.hosts = await resolveWithin('join', host, initTimeoutMs, signal);
+  checkExposure('create', settled.native.hosts, access);
   throwIfAborted(signal, rank);
   settled.native.initTimeoutMs = Math.max(1, Math.ceil(initTimeoutMs - (performance.now() - began)));
   return settled;

@@ -5,6 +5,7 @@
 
 import { InvalidArgumentError } from '../errors.ts';
 import { listenFdVariable } from '../net/listen-fd.ts';
+import { secretVariable } from '../net/secret.ts';
 
 /** An environment, as in `process.env`. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -129,6 +130,8 @@ export interface RankPlace {
   readonly masterAddr: string;
   readonly masterPort: number;
   readonly jobId: string;
+  /** For a job whose caller has set none. */
+  readonly secret: string;
   /** Descriptor of the socket that already listens on masterAddr:masterPort; rank 0 only. */
   readonly listenFd?: number;
 }
@@ -162,6 +165,7 @@ export function rankEnvironment(base: Environment, place: RankPlace): Record<str
     VLLM_DP_MASTER_PORT: port,
     [jobIdVariable]: place.jobId,
   });
+  env[secretVariable] ??= place.secret;
   if (place.listenFd !== undefined) env[listenFdVariable] = String(place.listenFd);
   return env;
 }

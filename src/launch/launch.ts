@@ -1,6 +1,6 @@
 /** Starts the ranks of a job on this host, and sees to it that they end together. */
 
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { isatty } from 'node:tty';
 import { InvalidArgumentError } from '../errors.ts';
 import { type Environment, rankEnvironment } from './environment.ts';
@@ -72,6 +72,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchResult> {
 class Job {
   readonly #options: LaunchOptions;
   readonly #jobId: string;
+  readonly #secret = randomBytes(32).toString('base64url');
   readonly #graceMs: number;
   readonly #keeper: Keeper;
   readonly #ranks: RankProcess[] = [];
@@ -149,7 +150,14 @@ class Job {
     const colour = [1, 2].map((f) => isatty(f) && !process.env['NO_COLOR']);
     for (let rank = 0; rank < worldSize && !this.#ending && this.#signal === undefined; rank++) {
       const held = rank === 0 && fd !== undefined;
-      const place = { rank, worldSize, masterAddr, masterPort, jobId: this.#jobId };
+      const place = {
+        rank,
+        worldSize,
+        masterAddr,
+        masterPort,
+        jobId: this.#jobId,
+        secret: this.#secret,
+      };
       const started = new RankProcess({
         rank,
         command,

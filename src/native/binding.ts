@@ -66,6 +66,10 @@ export interface NativeGroupOptions {
   allowedAddresses: string[];
   /** Names and values in turn. */
   settings: string[];
+  /** Empty for none. */
+  secret: string;
+  /** Listen beyond this host without a secret. */
+  allowUnauthenticated: boolean;
   initTimeoutMs: number;
 }
 

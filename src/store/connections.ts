@@ -28,15 +28,20 @@ const keptIdle = 2;
 export class Connections {
   readonly #host: string;
   readonly #port: number;
+  readonly #secret: string;
   readonly #main: NativeStoreLane;
   readonly #idle: NativeStoreLane[] = [];
   readonly #waiting = new Set<NativeStoreLane>();
   #closed = false;
 
-  /** @param host numeric */
-  constructor(host: string, port: number) {
+  /**
+   * @param host numeric
+   * @param secret empty for none
+   */
+  constructor(host: string, port: number, secret: string) {
     this.#host = host;
     this.#port = port;
+    this.#secret = secret;
     this.#main = this.#lane();
   }
 
@@ -46,7 +51,7 @@ export class Connections {
 
   #lane(): NativeStoreLane {
     const { StoreLane } = storeClasses();
-    return new StoreLane(this.#host, this.#port);
+    return new StoreLane(this.#host, this.#port, this.#secret);
   }
 
   /** Makes the main connection, retrying until `timeoutMs` have passed. Closes everything when that fails. */

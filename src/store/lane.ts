@@ -43,8 +43,19 @@ export interface NativeStoreServer {
 }
 
 interface StoreClasses {
-  StoreLane: new (host: string, port: number) => NativeStoreLane;
-  StoreServer: new (hostOrFd: string | number, port?: number) => NativeStoreServer;
+  /** The secret is empty for none. */
+  StoreLane: new (
+    host: string,
+    port: number,
+    secret: string,
+  ) => NativeStoreLane;
+  /** With a descriptor the port is not looked at. */
+  StoreServer: new (
+    hostOrFd: string | number,
+    port: number,
+    secret: string,
+    allowUnauthenticated: boolean,
+  ) => NativeStoreServer;
 }
 
 /** The native classes. Loads the addon on first use. */

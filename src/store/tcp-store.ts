@@ -3,6 +3,7 @@
  */
 import { InvalidArgumentError } from '../errors.ts';
 import { resolveWithin } from '../net/hosts.ts';
+import { type AccessOptions, accessOf, checkExposure } from '../net/secret.ts';
 import {
   checkAmount,
   checkFd,
@@ -30,7 +31,7 @@ export interface StoreCallOptions {
 }
 
 /** What TcpStore.connect() takes. */
-export interface StoreConnectOptions {
+export interface StoreConnectOptions extends Pick<AccessOptions, 'secret'> {
   /** Host name or address of the server. */
   host: string;
   /** Port of the server, from 1. */
@@ -44,7 +45,7 @@ export interface StoreConnectOptions {
 }
 
 /** What TcpStore.listen() takes. */
-export interface StoreListenOptions {
+export interface StoreListenOptions extends AccessOptions {
   /** Address to listen on, exactly. Default 127.0.0.1. */
   host?: string;
   /** 0, the default, lets the kernel choose. */
@@ -90,12 +91,14 @@ export class TcpStore implements AsyncDisposable {
   /**
    * Starts a server and connects to it.
    *
-   * @throws AddressInUseError, AddressUnavailableError
+   * @throws AddressInUseError, AddressUnavailableError; InvalidArgumentError also for an address that other hosts reach,
+   *   without a secret and without `allowUnauthenticated`
    */
   static async listen(options: StoreListenOptions = {}): Promise<TcpStore> {
     const op = 'store.listen';
     const given = checkOptions(op, options) as StoreListenOptions;
     const operationTimeoutMs = checkTimeout(op, given.operationTimeoutMs, 300_000, 'operationTimeoutMs');
+    const access = accessOf(op, given);
     const { StoreServer } = storeClasses();
     let server: NativeStoreServer;
     if (given.listenFd !== undefined) {
@@ -104,15 +107,17 @@ export class TcpStore implements AsyncDisposable {
           op,
         });
       }
-      server = new StoreServer(checkFd(op, given.listenFd));
+      server = new StoreServer(checkFd(op, given.listenFd), -1, access.secret, access.allowUnauthenticated);
     } else {
       const port = checkPort(op, given.port ?? 0, 0);
       const host = checkHost(op, given.host ?? '127.0.0.1');
-      server = new StoreServer(await bestAddress(op, host, 60_000), port);
+      const address = await bestAddress(op, host, 60_000);
+      checkExposure(op, [address], access);
+      server = new StoreServer(address, port, access.secret, access.allowUnauthenticated);
     }
     try {
       const { host, port } = server;
-      const connections = new Connections(reachable(host), port);
+      const connections = new Connections(reachable(host), port, access.secret);
       await connections.connect(60_000, undefined);
       return new TcpStore({ host, port, operationTimeoutMs, connections, server }, '/');
     } catch (error) {
@@ -125,7 +130,7 @@ export class TcpStore implements AsyncDisposable {
    * Connects to a server, ours or PyTorch's, retrying every few milliseconds while it is not there yet.
    *
    * @throws TimeoutError, NetworkError for a host without address, ProtocolError if something else listens
-   *   there
+   *   there, AuthenticationError if it has another secret, or only one of the two sides has one
    */
   static async connect(options: StoreConnectOptions): Promise<TcpStore> {
     const op = 'store.connect';
@@ -135,9 +140,10 @@ export class TcpStore implements AsyncDisposable {
     const timeoutMs = checkTimeout(op, given.timeoutMs, 60_000);
     const operationTimeoutMs = checkTimeout(op, given.operationTimeoutMs, 300_000, 'operationTimeoutMs');
     const signal = checkSignal(op, given.signal);
+    const { secret } = accessOf(op, given);
     const began = performance.now();
     const host = await bestAddress(op, name, timeoutMs, signal);
-    const connections = new Connections(host, port);
+    const connections = new Connections(host, port, secret);
     await connections.connect(Math.max(1, Math.ceil(timeoutMs - (performance.now() - began))), signal);
     return new TcpStore({ host, port, operationTimeoutMs, connections, server: undefined }, '/');
   }

@@ -1,6 +1,7 @@
 // Several hosts: what crosses a network goes over TCP, what does not over UNIX sockets; addresses are chosen
 // by route.
 import { afterAll, describe, expect, test } from 'vitest';
+import type { AccessOptions } from '../../src/net/secret.ts';
 import { type Host, makeHosts, whyNoHosts } from '../helpers/hosts.ts';
 import { type RankProcess, startRank } from '../helpers/ranks.ts';
 
@@ -11,7 +12,11 @@ afterAll(() => network?.[Symbol.dispose]());
 const hosts = network?.hosts as [Host, Host];
 
 /** Two ranks on each host: 0 and 1 on the first, 2 and 3 on the second. */
-function start(masterAddr: string, env: (rank: number) => NodeJS.ProcessEnv = () => ({})): RankProcess[] {
+function start(
+  masterAddr: string,
+  env: (rank: number) => NodeJS.ProcessEnv = () => ({}),
+  access: (rank: number) => AccessOptions = () => ({ secret: 'a secret of the tests' }),
+): RankProcess[] {
   return Array.from({ length: 4 }, (_, rank) => {
     const host = rank < 2 ? hosts[0] : hosts[1];
     const process = startRank('rendezvous/rank.mjs', {
@@ -20,7 +25,14 @@ function start(masterAddr: string, env: (rank: number) => NodeJS.ProcessEnv = ()
       name: `rank ${rank}`,
     });
     // The namespace is this test's alone, and so is the port.
-    const options = { masterAddr, masterPort: 29500, rank, worldSize: 4, initTimeoutMs: 10_000 };
+    const options = {
+      masterAddr,
+      masterPort: 29500,
+      rank,
+      worldSize: 4,
+      initTimeoutMs: 10_000,
+      ...access(rank),
+    };
     process.send({ do: 'join', id: 'g', options });
     return process;
   });
@@ -49,6 +61,37 @@ describe.skipIf(why !== undefined)('two hosts with two ranks each', () => {
       rank.send({ do: 'sum', id: 'g' });
     }
     for (const rank of ranks) expect((await rank.next('summed')).sum).toBe(6);
+  });
+
+  test('without a secret each rank has to allow what it listens on', async () => {
+    const allowed = start(
+      hosts[0].ipv4,
+      (rank) => (rank === 2 ? { NODE_COLLECTIVES_ALLOW_UNAUTHENTICATED: '1' } : {}),
+      (rank) => (rank === 2 ? {} : { allowUnauthenticated: true }),
+    );
+    await Promise.all(allowed.map((rank) => rank.next('formed')));
+    for (const rank of allowed) rank.send({ do: 'close', id: 'g' });
+    await Promise.all(allowed.map((rank) => rank.next('closed')));
+
+    const refused = start(hosts[0].ipv4, undefined, () => ({}));
+    for (const rank of refused) {
+      const { error } = await rank.next('failed');
+      expect(error).toMatchObject({ code: 'INVALID_ARGUMENT', address: hosts[0].ipv4 });
+      expect(error.message).toMatch(/NODE_COLLECTIVES_SECRET.*allowUnauthenticated: true/);
+    }
+  });
+
+  test('rank 0 alone with a secret: nobody joins, and the others hear why', async () => {
+    const ranks = start(hosts[0].ipv4, undefined, (rank) =>
+      rank === 0 ? { secret: 'a secret of the tests' } : { allowUnauthenticated: true },
+    );
+    for (const rank of ranks.slice(1)) {
+      const { error } = await rank.next('failed', 8_000);
+      expect(error).toMatchObject({ code: 'AUTHENTICATION_FAILED' });
+      expect(error.message).toContain('asks for a secret');
+    }
+    const { error } = await (ranks[0] as RankProcess).next('failed');
+    expect(error).toMatchObject({ code: 'TIMEOUT', missing: [1, 2, 3] });
   });
 
   test('a rank that dies is known on the other host at once, by name', async () => {

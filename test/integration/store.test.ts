@@ -210,7 +210,9 @@ describe('TcpStore', () => {
     const taken = await failure(TcpStore.listen({ port: store.port }));
     expect(taken).toBeInstanceOf(AddressInUseError);
     expect(taken.code).toBe('EADDRINUSE');
-    expect(await failure(TcpStore.listen({ host: '192.0.2.1' }))).toBeInstanceOf(AddressUnavailableError);
+    expect(await failure(TcpStore.listen({ host: '192.0.2.1', allowUnauthenticated: true }))).toBeInstanceOf(
+      AddressUnavailableError,
+    );
     expect(await failure(TcpStore.listen({ host: 'no-such-host.invalid' }))).toBeInstanceOf(NetworkError);
     expect(await failure(TcpStore.listen({ listenFd: 9999 }))).toBeInstanceOf(NetworkError);
   });

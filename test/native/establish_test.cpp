@@ -36,6 +36,15 @@ EstablishOptions optionsOf(int rank, int size, const std::vector<const Listener*
   return options;
 }
 
+const auto kSecret = std::make_shared<const SecretKey>("a secret of the tests");
+
+// The same in a group with a secret.
+EstablishOptions withSecret(EstablishOptions options) {
+  options.credentials = {kSecret,
+                         {Purpose::kLink, options.rank, -1, scopeOf("g", "job", options.generation)}};
+  return options;
+}
+
 UniqueFd dial(const Listener& listener) {
   UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   REQUIRE(fd);
@@ -60,9 +69,14 @@ int openDescriptors() {
 
 }  // namespace
 
-TEST_CASE("every rank is linked with every other") {
+TEST_CASE("every rank is linked with every other, with and without a secret") {
   const Watchdog watchdog("full mesh");
   constexpr int kSize = 9;
+  bool secret = false;
+  SUBCASE("without") {}
+  SUBCASE("with") {
+    secret = true;
+  }
   std::vector<Listener> listeners;
   std::vector<const Listener*> known;
   for (int rank = 0; rank < kSize; ++rank) {
@@ -73,7 +87,8 @@ TEST_CASE("every rank is linked with every other") {
   for (int rank = 0; rank < kSize; ++rank) {
     ranks.push_back(std::async(std::launch::async, [&, rank] {
       Cancel cancel;
-      return establish(listeners[static_cast<size_t>(rank)], optionsOf(rank, kSize, known),
+      const EstablishOptions options = optionsOf(rank, kSize, known);
+      return establish(listeners[static_cast<size_t>(rank)], secret ? withSecret(options) : options,
                        Deadline::in(Millis{30'000}), cancel);
     }));
   }
@@ -83,6 +98,7 @@ TEST_CASE("every rank is linked with every other") {
     for (const LinkEnd& end : ends) {
       peers.push_back(end.member.rank);
       CHECK(end.member.address == "unix");
+      CHECK(end.keys.has_value() == secret);
     }
     std::sort(peers.begin(), peers.end());
     std::vector<int> expected;
@@ -91,6 +107,136 @@ TEST_CASE("every rank is linked with every other") {
     }
     CHECK(peers == expected);
   }
+}
+
+TEST_CASE("with a secret, whoever does not prove it is dropped, and what was recorded once is of no use") {
+  const Watchdog watchdog("strangers");
+  const Listener listener = openListener(SocketAddress::parse("127.0.0.1", 0));
+  const EstablishOptions options = withSecret(optionsOf(2, 3, {nullptr, nullptr, &listener}));
+  Cancel cancel;
+  auto ends = std::async(std::launch::async,
+                         [&] { return establish(listener, options, Deadline::in(Millis{30'000}), cancel); });
+  const auto say = [](int fd, std::span<const std::byte> bytes) {
+    REQUIRE(::send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(bytes.size()));
+  };
+  const auto hungUp = [](int fd) {
+    std::array<std::byte, 200> more;
+    return ::recv(fd, more.data(), more.size(), MSG_WAITALL) <= 0;
+  };
+  const auto answerTo = [&](int fd, const Caller& caller) {
+    say(fd, caller.greeting());
+    Answer answer;
+    REQUIRE(::recv(fd, answer.data(), answer.size(), MSG_WAITALL) == static_cast<ssize_t>(answer.size()));
+    return answer;
+  };
+  const auto claim = [&](int from, int to) {
+    return Credentials{kSecret, {Purpose::kLink, from, to, options.credentials.claim.scope}};
+  };
+
+  {  // the hello alone, as in a group without a secret
+    const UniqueFd fd = dial(listener);
+    say(fd.get(), encode(helloOf(options, 0)));
+    CHECK(hungUp(fd.get()));
+  }
+  for (const auto& [from, to] : std::vector<std::pair<int, int>>{{2, 2}, {-1, 2}, {3, 2}, {0, 1}, {0, -1}}) {
+    const UniqueFd fd = dial(listener);
+    const Caller caller(claim(from, to));
+    say(fd.get(), caller.greeting());
+    CHECK(hungUp(fd.get()));
+  }
+  {  // another generation
+    const UniqueFd fd = dial(listener);
+    const Caller caller({kSecret, {Purpose::kLink, 0, 2, scopeOf("g", "job", 99)}});
+    say(fd.get(), caller.greeting());
+    CHECK(hungUp(fd.get()));
+  }
+  {  // another secret; the answer shows the caller that it is wrong here, its proof shows the listener
+    const UniqueFd fd = dial(listener);
+    Credentials other = claim(0, 2);
+    other.key = std::make_shared<const SecretKey>("another secret of the tests");
+    Caller caller(other);
+    CHECK(caller.check(answerTo(fd.get(), caller)) == Caller::Outcome::kUnproven);
+    say(fd.get(), caller.proof());
+    CHECK(hungUp(fd.get()));
+  }
+  {  // proven as rank 0, introduced as rank 1
+    const UniqueFd fd = dial(listener);
+    Caller caller(claim(0, 2));
+    CHECK(caller.check(answerTo(fd.get(), caller)) == Caller::Outcome::kProven);
+    say(fd.get(), caller.proof());
+    say(fd.get(), encode(helloOf(options, 1)));
+    CHECK(hungUp(fd.get()));
+  }
+  // A true one, byte by byte, and recorded.
+  const UniqueFd good = dial(listener);
+  Caller caller(claim(0, 2));
+  for (const std::byte& b : caller.greeting()) say(good.get(), std::span(&b, 1));
+  Answer answer;
+  REQUIRE(::recv(good.get(), answer.data(), answer.size(), MSG_WAITALL) ==
+          static_cast<ssize_t>(answer.size()));
+  REQUIRE(caller.check(answer) == Caller::Outcome::kProven);
+  const Proof proof = caller.proof();
+  const auto hello = encode(helloOf(options, 0));
+  {  // its replay, before the true one has ended
+    const UniqueFd fd = dial(listener);
+    answerTo(fd.get(), caller);
+    say(fd.get(), proof);
+    CHECK(hungUp(fd.get()));
+  }
+  for (const std::byte& b : proof) say(good.get(), std::span(&b, 1));
+  for (const std::byte& b : hello) say(good.get(), std::span(&b, 1));
+  std::array<std::byte, kHelloBytes> reply;
+  CHECK(::recv(good.get(), reply.data(), reply.size(), MSG_WAITALL) == static_cast<ssize_t>(reply.size()));
+  CHECK(decodeHello(reply)->from == 2);
+  {  // and after it
+    const UniqueFd fd = dial(listener);
+    say(fd.get(), caller.greeting());
+    CHECK(hungUp(fd.get()));
+  }
+  cancel.cancel(Error(ErrorCode::kAborted, "rank 1 is not to come"));
+  CHECK_THROWS_AS(ends.get(), Error);
+}
+
+TEST_CASE("thousands who say nothing do not push a rank out that is introducing itself") {
+  const Watchdog watchdog("silent crowd");
+  bool secret = false;
+  SUBCASE("without a secret") {}
+  SUBCASE("with one") {
+    secret = true;
+  }
+  const Listener listener = openListener(SocketAddress::parse("127.0.0.1", 0));
+  EstablishOptions options = optionsOf(1, 2, {nullptr, &listener});
+  if (secret) options = withSecret(options);
+  // What a slow member has said before they come.
+  const UniqueFd slow = dial(listener);
+  std::optional<Caller> caller;
+  if (secret) caller.emplace(Credentials{kSecret, {Purpose::kLink, 0, 1, options.credentials.claim.scope}});
+  const auto hello = encode(helloOf(options, 0));
+  const std::span<const std::byte> first =
+      secret ? std::span<const std::byte>(caller->greeting()) : std::span(hello).first(8);
+  REQUIRE(::send(slow.get(), first.data(), first.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(first.size()));
+  Cancel cancel;
+  auto ends = std::async(std::launch::async,
+                         [&] { return establish(listener, options, Deadline::in(Millis{30'000}), cancel); });
+  if (secret) {
+    Answer answer;
+    REQUIRE(::recv(slow.get(), answer.data(), answer.size(), MSG_WAITALL) ==
+            static_cast<ssize_t>(answer.size()));
+    REQUIRE(caller->check(answer) == Caller::Outcome::kProven);
+  }
+  std::vector<UniqueFd> silent;
+  for (int i = 0; i < 2000; ++i) {
+    silent.push_back(dial(listener));
+    if (silent.size() > 400) silent.erase(silent.begin());
+  }
+  if (secret) {
+    const Proof proof = caller->proof();
+    REQUIRE(::send(slow.get(), proof.data(), proof.size(), MSG_NOSIGNAL) ==
+            static_cast<ssize_t>(proof.size()));
+  }
+  const auto rest = secret ? std::span<const std::byte>(hello) : std::span(hello).subspan(8);
+  REQUIRE(::send(slow.get(), rest.data(), rest.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(rest.size()));
+  CHECK(ends.get().size() == 1);
 }
 
 TEST_CASE("more ranks than strangers are allowed may dial at once and introduce themselves late") {

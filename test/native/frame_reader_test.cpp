@@ -269,6 +269,37 @@ TEST_CASE("a frame that is not the next one is refused, and goes on being refuse
   }
 }
 
+TEST_CASE("with a key only frames that are signed with it are read, whatever bit of the header was changed") {
+  const SecretKey secret("a secret of the tests");
+  const HeaderKey key(secret.mac("one direction", {}));
+  const HeaderKey other(secret.mac("the other", {}));
+  const Bytes body = pattern(4, 1);
+  const auto frame = [&](const std::optional<HeaderKey>& by) {
+    Bytes bytes = frameBytes(dataHeader(1, 9, 4), body);
+    if (by) sign(std::span<std::byte, kFrameHeaderBytes>(bytes.data(), kFrameHeaderBytes), *by);
+    return bytes;
+  };
+  const auto read = [&](const Bytes& bytes) {
+    FrameReader reader{key};
+    KeepingSink sink;
+    ScriptedSource source(bytes);
+    source.allowed = source.size();
+    const auto error = errorOf([&] { drain(reader, source, sink); });
+    if (error) CHECK(error->code == ErrorCode::kProtocol);
+    CHECK(sink.got.size() == (error ? 0u : 1u));
+    return !error;
+  };
+  CHECK(read(frame(key)));
+  CHECK_FALSE(read(frame(std::nullopt)));
+  CHECK_FALSE(read(frame(other)));
+  for (size_t bit = 0; bit < kFrameHeaderBytes * 8; ++bit) {
+    Bytes bytes = frame(key);
+    bytes[bit / 8] ^= std::byte{1} << (bit % 8);
+    CAPTURE(bit);
+    CHECK_FALSE(read(bytes));
+  }
+}
+
 TEST_CASE("a sink that throws leaves the reader where it can go on") {
   class Throwing final : public FrameSink {
    public:

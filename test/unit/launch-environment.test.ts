@@ -80,6 +80,7 @@ describe('rankEnvironment', () => {
       masterAddr: '::1',
       masterPort: 1,
       jobId: 'j',
+      secret: 'of the launcher',
     });
     expect(rankFromEnvironment(env)).toEqual({
       rank: 1,
@@ -89,6 +90,7 @@ describe('rankEnvironment', () => {
     });
     expect(env).toMatchObject({ PATH: '/bin', MASTER_ADDR: '::1', VLLM_DP_MASTER_IP: '::1' });
     expect(env).not.toHaveProperty('NODE_COLLECTIVES_LISTEN_FD');
+    expect(env['NODE_COLLECTIVES_SECRET']).toBe('of the launcher');
   });
 });
 

@@ -23,6 +23,15 @@ test.each([
   [{ settings: { a: 1 } }, 'settings.a must be a text, but is 1'],
   [{ settings: { 'a=b': 'c' } }, "a name in settings must be some text without '='"],
   [{ signal: new AbortController() }, 'signal must be an AbortSignal, but is an object of AbortController'],
+  [{ secret: '' }, 'secret is empty'],
+  [{ secret: 'x'.repeat(15) }, 'secret has 15 bytes, 16 are the least'],
+  [{ secret: `${'x'.repeat(20)}\0` }, 'secret must not contain a zero byte'],
+  [{ secret: 5 }, 'secret must be a text, or null for none, it is of type number'],
+  [{ allowUnauthenticated: 'yes' }, 'allowUnauthenticated must be true or false'],
+  [{ masterAddr: '192.0.2.1' }, 'allowUnauthenticated: true'],
+  [{ masterAddr: '0.0.0.0' }, 'secret (option secret, or NODE_COLLECTIVES_SECRET)'],
+  [{ masterAddr: '::' }, 'other hosts may reach ::'],
+  [{ masterAddr: '192.0.2.1', rank: 1, worldSize: 2, masterPort: 9, secret: null }, 'allowUnauthenticated'],
   [{ listenFd: 5, rank: 1, worldSize: 2, masterPort: 9 }, 'listenFd must be given on rank 0 only'],
 ])('%j is refused', async (options, text) => {
   const created = ProcessGroup.create({ ...good, ...options } as never);
