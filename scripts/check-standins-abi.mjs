@@ -29,7 +29,9 @@ export async function checkStandinsAbi({ cuda, nccl = [], rocm }) {
       flags: [`-DNC_CHECK_NCCL=<${join(dir, 'nccl.h')}>`, `-I${shims}`],
     })),
     ...(rocm ? [{ header: join(rocm, 'hip/hip_runtime_api.h'), flags: ['-DNC_CHECK_HIP', ...hip] }] : []),
-    ...(rocm ? [{ header: join(rocm, 'rccl/rccl.h'), flags: ['-DNC_CHECK_NCCL=<rccl/rccl.h>', ...hip] }] : []),
+    ...(rocm
+      ? [{ header: join(rocm, 'rccl/rccl.h'), flags: ['-DNC_CHECK_NCCL=<rccl/rccl.h>', ...hip] }]
+      : []),
   ];
   if (comparisons.length === 0) throw new ScriptError('No headers given: --cuda, --nccl, --rocm DIR.');
   const source = join(root, 'test/fixtures/gpu/check_abi.cpp');

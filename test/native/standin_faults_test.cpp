@@ -22,17 +22,28 @@ int sum(const Rank& rank, unsigned long long data) {
                             rank.queue);
 }
 
-// True if the body is still in its call after a while; the process then ends without it.
-template <typename Body>
-bool blocks(const Body& body) {
-  std::atomic<bool> over{false};
-  std::thread([&] {
-    body();
-    over = true;
-  }).detach();
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  return !over.load();
-}
+// A call on a thread of its own that is expected not to come back for now.
+class Attempt {
+ public:
+  template <typename Body>
+  explicit Attempt(Body body)
+      : thread_([this, body] {
+          body();
+          over_ = true;
+        }) {}
+  ~Attempt() { thread_.join(); }
+  Attempt(const Attempt&) = delete;
+  Attempt& operator=(const Attempt&) = delete;
+
+  bool stillIn() const {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    return !over_.load();
+  }
+
+ private:
+  std::atomic<bool> over_{false};
+  std::thread thread_;
+};
 
 int devicesSeen(const Cuda& cuda) {
   int count = -1;
@@ -208,10 +219,11 @@ TEST_CASE("an asynchronous error or a hang after some operations; the abort ends
           const auto data = rank.put(std::vector<int32_t>{1});
           rank.done(sum(rank, data));
           rank.issued(sum(rank, data));
-          REQUIRE_CHILD(blocks([&] {
+          const Attempt waiting([&] {
             rank.cuCtxSetCurrent(rank.context);
             rank.cuStreamSynchronize(rank.queue);
-          }));
+          });
+          REQUIRE_CHILD(waiting.stillIn());
           REQUIRE_CHILD(rank.state() == 0);
           REQUIRE_CHILD(rank.ncclCommAbort(rank.comm) == 0);
           rank.await(rank.queue);
@@ -225,7 +237,8 @@ TEST_CASE("abort, destroy and finalize block") {
     checkChild(
         [&] {
           alone([&](Rank& rank) {
-            REQUIRE_CHILD(blocks([&] { call(rank); }));
+            const Attempt attempt([&] { call(rank); });
+            REQUIRE_CHILD(attempt.stillIn());
             ::_exit(0);  // with a thread that never comes back, as a program would
           });
         },
