@@ -181,8 +181,10 @@ bool Group::form() {
     for (const transport::LinkEnd& end : joined.ends) {
       info.members[static_cast<size_t>(end.member.rank)].link = end.member;
     }
+    transport::MeshLimits limits;
+    limits.heartbeat = options_.heartbeat;
     mesh_ = std::make_unique<transport::Mesh>(info.rank, info.size, options_.join.identity.generation,
-                                              std::move(joined.ends), cancel_);
+                                              std::move(joined.ends), cancel_, limits);
     mesh_->onWaiting = events_.onWaiting;
     mesh_->onGone = events_.onGone;
     collectives_ = std::make_unique<gloo::Collectives>(*mesh_);

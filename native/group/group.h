@@ -34,6 +34,7 @@ namespace nc::group {
 struct GroupOptions {
   rendezvous::JoinOptions join;
   Millis initTimeout{60'000};
+  transport::Heartbeat heartbeat{Millis{500}, Millis{3000}};
 };
 
 // One operation on its way through the group. The caller owns the memory until finish().

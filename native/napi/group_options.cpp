@@ -72,6 +72,8 @@ group::GroupOptions readGroupOptions(Napi::Object options) {
   for (size_t i = 0; i + 1 < settings.size(); i += 2)
     join.settings.emplace_back(settings[i], settings[i + 1]);
   out.initTimeout = Millis(options.Get("initTimeoutMs").As<Napi::Number>().Int64Value());
+  out.heartbeat.every = Millis(options.Get("heartbeatMs").As<Napi::Number>().Int64Value());
+  out.heartbeat.deadAfter = Millis(options.Get("deadAfterMs").As<Napi::Number>().Int64Value());
   return out;
 }
 

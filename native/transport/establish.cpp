@@ -393,6 +393,7 @@ class Establisher {
     LinkEnd end;
     end.keys = std::move(keys);
     end.member = {to.rank, to.host, to.pid, local ? "unix" : SocketAddress::peer(fd.get()).text()};
+    if (local) end.process = openPeerProcess(fd.get());
     end.fd = std::move(fd);
     ends_.push_back(std::move(end));
     linked_[static_cast<size_t>(to.rank)] = true;

@@ -31,8 +31,9 @@ enum class FrameKind : uint8_t {
   kCalled,    // "I have called operation seq and wait": tells waiters apart from those who never came
   kFailure,   // the group has failed; the body says why (failure.h)
   kGoodbye,   // the sender closes its side after `seq` operations
+  kPulse,     // the sender is alive, and had nothing else to say
 };
-inline constexpr FrameKind kLastFrameKind = FrameKind::kGoodbye;
+inline constexpr FrameKind kLastFrameKind = FrameKind::kPulse;
 
 // In the slot of a kCalled that asks for no answer.
 inline constexpr uint64_t kAnnouncement = 1;

@@ -11,10 +11,12 @@
 #include <new>
 #include <utility>
 
+#include "transport/keepalive.h"
+
 namespace nc::transport {
 
 Link::Link(LinkEnd end, FrameSink& sink)
-    : member_(std::move(end.member)), fd_(std::move(end.fd)), sink_(sink) {
+    : member_(std::move(end.member)), fd_(std::move(end.fd)), sink_(sink), tcp_(isTcp(fd_.get())) {
   if (!end.keys) return;
   key_ = end.keys->out;
   reader_ = FrameReader(end.keys->in);
@@ -28,6 +30,7 @@ void Link::seal(std::span<std::byte, kFrameHeaderBytes> header) {
 ssize_t Link::read(void* to, size_t n) {
   for (;;) {
     const ssize_t got = ::recv(fd_.get(), to, n, MSG_DONTWAIT);
+    if (got > 0) ++reads;
     if (got >= 0) return got;
     if (errno == EINTR) continue;
     if (errno == EAGAIN || errno == EWOULDBLOCK) return -1;
@@ -61,10 +64,58 @@ bool Link::writeNow(Outgoing& out) {
     if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
     broken_ = errno != EINTR;
   }
-  if (sent >= 0) out.done = static_cast<size_t>(sent);
+  if (sent >= 0) {
+    out.done = static_cast<size_t>(sent);
+    ++writes_;
+  }
   if (sent >= 0 && out.done < kFrameHeaderBytes + out.bytes) return false;
-  if (out.owner != nullptr) out.owner->sent.push_back(member_.rank);
+  sentLocked(out);
   return true;
+}
+
+// The owners belong to the group's thread, and only it may touch them.
+void Link::sentLocked(const Outgoing& out) {
+  if (out.owner == nullptr) return;
+  if (beating_) {
+    owners_.push_back(out.owner);
+    anyOwners_.store(true, std::memory_order_relaxed);
+    return;
+  }
+  settleLocked();
+  out.owner->sent.push_back(member_.rank);
+}
+
+void Link::settleLocked() {
+  for (BufferState* const owner : owners_) owner->sent.push_back(member_.rank);
+  owners_.clear();
+  anyOwners_.store(false, std::memory_order_relaxed);
+}
+
+bool Link::settleBeaten() {
+  if (!anyOwners_.load(std::memory_order_relaxed)) return false;
+  const std::lock_guard lock(mutex_);
+  settleLocked();
+  return true;
+}
+
+void Link::beat(const FrameHeader& pulse, Millis deadAfter) {
+  const std::lock_guard lock(mutex_);
+  if (!fd_ || broken_) return;
+  if (tcp_ && deadAfter.count() > 0) limited_ = limitUnlessHeldBack(fd_.get(), deadAfter, limited_);
+  if (std::exchange(beaten_, writes_) != writes_) return;
+  // In the middle of a message its next bytes are the sign of life. The group's thread may be at something
+  // else for long.
+  beating_ = true;
+  if (!outgoing_.empty()) {
+    flushLocked();
+  } else {
+    Outgoing out;
+    encode(pulse, out.header);
+    setNumber(out.header, number_);
+    if (writeNow(out) || out.done > 0) ++number_;
+    if (out.done > 0 && out.done < kFrameHeaderBytes) outgoing_.push_back(std::move(out));
+  }
+  beating_ = false;
 }
 
 void Link::flush() {
@@ -107,6 +158,7 @@ bool Link::flushLocked() {
       broken_ = true;
       continue;
     }
+    ++writes_;
     size_t left = static_cast<size_t>(sent);
     while (!outgoing_.empty()) {
       Outgoing& out = outgoing_.front();
@@ -114,7 +166,7 @@ bool Link::flushLocked() {
       out.done += take;
       left -= take;
       if (out.done < kFrameHeaderBytes + out.bytes) break;
-      if (out.owner != nullptr) out.owner->sent.push_back(member_.rank);
+      sentLocked(out);
       outgoing_.pop_front();
     }
   }
@@ -124,9 +176,7 @@ bool Link::flushLocked() {
 // Nobody will read it. That counts as sent, as it would have if the end had come a moment later: the reading
 // side tells the cause, and a rank that left in good order does not want the message.
 void Link::dropLocked() {
-  for (const Outgoing& out : outgoing_) {
-    if (out.owner != nullptr) out.owner->sent.push_back(member_.rank);
-  }
+  for (const Outgoing& out : outgoing_) sentLocked(out);
   outgoing_.clear();
 }
 
@@ -141,6 +191,7 @@ bool Link::tryWrite(const FrameHeader& header, const void* data) {
   seal(std::span<std::byte, kFrameHeaderBytes>(frame.data(), kFrameHeaderBytes));
   const ssize_t sent = ::send(fd_.get(), frame.data(), bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent <= 0) return false;
+  ++writes_;
   ++number_;
   out_.add(bytes);
   if (static_cast<size_t>(sent) < bytes) {
@@ -158,6 +209,7 @@ bool Link::tryWrite(const FrameHeader& header, const void* data) {
 
 void Link::disown(const BufferState& state) noexcept {
   const std::lock_guard lock(mutex_);
+  std::erase(owners_, &state);
   for (Outgoing& out : outgoing_) {
     if (out.owner != &state) continue;
     out.owner = nullptr;

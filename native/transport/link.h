@@ -77,6 +77,11 @@ class Link final : public ByteSource {
   bool pending() const;
   // Writes the whole frame now or nothing. Any thread.
   bool tryWrite(const FrameHeader& header, const void* data);
+  // nc-pulse: if nothing has been written since the last call, writes `pulse`, or more of what waits already.
+  // `deadAfter` is how long a TCP connection may go without answers.
+  void beat(const FrameHeader& pulse, Millis deadAfter);
+  // Tells owners of sends that beat() has completed; true if there were any.
+  bool settleBeaten();
   // Copies what is still borrowed from `state`.
   void disown(const BufferState& state) noexcept;
   // Bytes that the kernel has not delivered yet.
@@ -96,6 +101,8 @@ class Link final : public ByteSource {
   uint64_t goodbyeAfter = 0;    // after this operation
   bool gone = false;            // it cannot take part in a next generation, and Mesh::onGone has said so
   bool paused = false;          // its next frame is not taken now
+  uint64_t reads = 0;           // counts what comes from it
+  bool processEnded = false;    // it is of this host, and its process is dead
   int readErrno = 0;            // why the stream ended, 0 for end of file
   BufferState* into = nullptr;  // whose buffer the body being read goes to
   EarlyFrame* aside = nullptr;  // or the early frame it goes to
@@ -108,16 +115,25 @@ class Link final : public ByteSource {
   bool writeNow(Outgoing& out);
   bool flushLocked();
   void dropLocked();
+  void sentLocked(const Outgoing& out);
+  void settleLocked();
 
   Member member_;
   UniqueFd fd_;
   std::optional<HeaderKey> key_;  // of the frames that are written
   FrameSink& sink_;
   FrameReader reader_;
-  mutable std::mutex mutex_;  // guards outgoing_, number_, broken_ and the closing of fd_
+  bool tcp_;
+  mutable std::mutex mutex_;  // guards what follows and the closing of fd_
   std::deque<Outgoing> outgoing_;
   uint64_t number_ = 0;  // of the next frame
   bool broken_ = false;  // writing has failed; reading will tell why
+  uint64_t writes_ = 0;  // counts what is written,
+  uint64_t beaten_ = 0;  // up to the last beat()
+  bool beating_ = false;
+  bool limited_ = true;               // see limitUnlessHeldBack()
+  std::vector<BufferState*> owners_;  // of sends that beat() has completed
+  std::atomic<bool> anyOwners_{false};
   Traffic in_;
   Traffic out_;  // of frames given to the link; the lock is held where it is added to
 };

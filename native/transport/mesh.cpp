@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "transport/describe.h"
+#include "transport/keepalive.h"
 #include "transport/link.h"
 
 namespace nc::transport {
@@ -17,7 +18,7 @@ class Mesh::LinkSink final : public FrameSink {
     return mesh_.place(*mesh_.links_[peer_], header);
   }
   void arrived(const FrameHeader& header) override {
-    mesh_.links_[peer_]->countIn(header.length);
+    if (header.kind != FrameKind::kPulse) mesh_.links_[peer_]->countIn(header.length);
     mesh_.arrived(*mesh_.links_[peer_], header);
   }
 
@@ -47,13 +48,15 @@ Mesh::Mesh(int rank, int size, uint32_t generation, std::vector<LinkEnd> ends, C
       limits_(limits),
       sinks_(static_cast<size_t>(size)),
       links_(static_cast<size_t>(size)),
-      ready_(static_cast<size_t>(size), false) {
+      ready_(static_cast<size_t>(size), false),
+      silence_(limits.heartbeat.deadAfter, static_cast<size_t>(size)) {
   self_.rank = rank;
   for (LinkEnd& end : ends) {
     const int peer = end.member.rank;
     if (peer < 0 || peer >= size || peer == rank || links_[static_cast<size_t>(peer)]) {
       throw Error(ErrorCode::kInternal, "a mesh needs one link for each other rank");
     }
+    processes_.add(peer, std::move(end.process));
     sinks_[static_cast<size_t>(peer)] = std::make_unique<LinkSink>(*this, peer);
     links_[static_cast<size_t>(peer)] =
         std::make_unique<Link>(std::move(end), *sinks_[static_cast<size_t>(peer)]);
@@ -61,6 +64,13 @@ Mesh::Mesh(int rank, int size, uint32_t generation, std::vector<LinkEnd> ends, C
   if (ends.size() + 1 != static_cast<size_t>(size)) {
     throw Error(ErrorCode::kInternal, "a mesh needs one link for each other rank");
   }
+  const Heartbeat& heartbeat = limits_.heartbeat;
+  for (const auto& link : links_) {
+    if (link && heartbeat.deadAfter.count() > 0 && isTcp(link->fd()))
+      keepAlive(link->fd(), heartbeat.deadAfter);
+  }
+  if (size > 1 && heartbeat.every.count() > 0)
+    pulse_ = std::make_unique<Pulse>(links_, heartbeat, generation);
 }
 
 Mesh::~Mesh() = default;
@@ -238,7 +248,11 @@ void Mesh::serve(int wakeFd) {
 }
 
 void Mesh::step(Clock::time_point until, int wakeFd) {
-  if (const auto cause = cancel_.cancelled() ? cancel_.cause() : std::nullopt) failAndThrow(*cause);
+  if (cancel_.cancelled()) {
+    // Who aborts does not wait for others.
+    fail(*cancel_.cause(), false);
+    throw Error(*failure_);
+  }
   if (beside) until = std::min(until, callBeside());
   if (active_) tick();
   // Also after progress, only without sleeping: one link with much to say must not starve the others, nor
@@ -246,6 +260,8 @@ void Mesh::step(Clock::time_point until, int wakeFd) {
   const bool any = pumpReady();
   pollLinks(any ? Clock::now() : until, wakeFd);
   checkEnds();
+  checkProcesses();
+  checkSilence();
 }
 
 // Links that hold bytes which no poll would report.
@@ -262,13 +278,14 @@ bool Mesh::pumpReady() {
   return any;
 }
 
-void Mesh::pump(size_t peer) {
+FrameReader::Status Mesh::pump(size_t peer) {
   Link& link = *links_[peer];
   FrameReader::Status status{};
   guarded(link, [&] { status = link.pump(); });
   link.paused = status == FrameReader::Status::kPaused;
   if (status == FrameReader::Status::kMore) ready_[peer] = true;
   if (status == FrameReader::Status::kEnded) ends_.push_back(static_cast<int>(peer));
+  return status;
 }
 
 // Whatever the reader or a frame of `link` complains about ends the group, and the others should hear it.
@@ -292,10 +309,13 @@ void Mesh::pollLinks(Clock::time_point until, int wakeFd) {
   pollRanks_.clear();
   polls_.push_back({cancel_.fd(), POLLIN, 0});
   if (wakeFd >= 0) polls_.push_back({wakeFd, POLLIN, 0});
+  if (processes_.fd() >= 0) polls_.push_back({processes_.fd(), POLLIN, 0});
+  until = std::min(until, silence_.due());
   const size_t first = polls_.size();
   for (size_t peer = 0; peer < links_.size(); ++peer) {
-    const Link* link = links_[peer].get();
+    Link* const link = links_[peer].get();
     if (link == nullptr || !link->open()) continue;
+    if (link->settleBeaten()) until = Clock::time_point{};  // somebody may wait for just that
     const short events = static_cast<short>((link->paused ? 0 : POLLIN) | (link->pending() ? POLLOUT : 0));
     if (events == 0) continue;  // poll would report a hang-up again and again
     polls_.push_back({link->fd(), events, 0});
@@ -318,35 +338,13 @@ void Mesh::pollLinks(Clock::time_point until, int wakeFd) {
   if (found < 0 && errno != EINTR) failAndThrow(systemError("ppoll", errno));
   if (found <= 0) return;
   if (wakeFd >= 0 && polls_[1].revents != 0) woken_ = true;
+  if (processes_.fd() >= 0 && polls_[first - 1].revents != 0) noteProcesses();
   for (size_t i = first; i < polls_.size(); ++i) {
     if (polls_[i].revents == 0) continue;
     const auto peer = static_cast<size_t>(pollRanks_[i - first]);
     // Also on a hang-up: a paused link is not read, and what it cannot write would be polled for ever.
     if (polls_[i].revents & (POLLOUT | POLLHUP | POLLERR)) links_[peer]->flush();
     if (!links_[peer]->paused && (polls_[i].revents & (POLLIN | POLLHUP | POLLERR))) pump(peer);
-  }
-}
-
-// Looked at only after a whole round of reading: a rank that failed tells why before it closes, and the frame
-// that tells may be on another link.
-void Mesh::checkEnds() {
-  if (ends_.empty()) return;
-  const std::vector<int> ended = std::exchange(ends_, {});
-  std::optional<Error> cause;
-  for (const int peer : ended) {
-    Link& link = *links_[static_cast<size_t>(peer)];
-    if (!link.goodbye && !failure_ && !cause) cause = lost(link);
-    link.close();
-  }
-  if (cause) {
-    // One more look at the others, without waiting: somebody may know better.
-    for (size_t peer = 0; peer < links_.size(); ++peer) {
-      if (links_[peer] && links_[peer]->open() && !links_[peer]->paused) pump(peer);
-    }
-    failAndThrow(*cause);
-  }
-  if (active_) {
-    for (const int peer : ended) checkDeparted(*links_[static_cast<size_t>(peer)], stamp_);
   }
 }
 

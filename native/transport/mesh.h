@@ -28,6 +28,10 @@
 #include "core/operation.h"
 #include "core/unique_fd.h"
 #include "transport/frame.h"
+#include "transport/frame_reader.h"
+#include "transport/process_watch.h"
+#include "transport/pulse.h"
+#include "transport/silence.h"
 
 namespace nc::transport {
 
@@ -64,6 +68,7 @@ struct LinkEnd {
   Member member;
   UniqueFd fd;                                  // connected, non-blocking
   std::optional<LinkKeys> keys = std::nullopt;  // of a group with a secret
+  UniqueFd process{};                           // of the rank, if it is on this host
 };
 
 struct MeshLimits {
@@ -71,6 +76,7 @@ struct MeshLimits {
   size_t earlyFrames = 1024;     // per link
   Millis calledAfter{50};        // after so long in one wait the others are told that this rank waits
   std::array<Millis, 2> noticeAfter{Millis{5000}, Millis{30000}};  // "still waiting for ..."
+  Heartbeat heartbeat;
 };
 
 class Mesh {
@@ -138,7 +144,8 @@ class Mesh {
   Clock::duration waited() const { return waited_; }
 
   // ---- The end. fail() tells every rank why, once, as far as their links take it without blocking.
-  void fail(Error cause);
+  // With links that are full it waits a moment for them, unless `wait` is false: close() goes on then.
+  void fail(Error cause, bool wait = true);
   bool failed() const { return failure_.has_value(); }
   // After fail(): reads the links for their ends only, until `wakeFd` is readable. A link that is still open
   // belongs to a process that may take part in the next generation.
@@ -170,8 +177,11 @@ class Mesh {
   bool pumpReady();
   template <typename Body>
   void guarded(Link& link, Body body);
-  void pump(size_t peer);
+  FrameReader::Status pump(size_t peer);
   void checkEnds();
+  void noteProcesses();
+  void checkProcesses();
+  void checkSilence();
   void checkDeparted(const Link& link, const Stamp& stamp);
   void tick();
   template <typename Done>
@@ -195,7 +205,8 @@ class Mesh {
   void compareAnnounced(Link& link);
   Clock::time_point callBeside();
   [[noreturn]] void failAndThrow(Error cause);
-  Error lost(const Link& link) const;
+  [[noreturn]] void failLost(const Error& cause);
+  Error lost(const Link& link, const std::string& how) const;
   Error timedOut(const Stamp& stamp, const Deadline& limit) const;
   const Stamp* concerned() const;  // the operation that a failure now concerns
   void control(Link& link, FrameKind kind, const Stamp& stamp, std::vector<std::byte> body,
@@ -230,7 +241,12 @@ class Mesh {
   std::vector<bool> ready_;  // links that hold bytes already read, to be pumped without polling
   std::vector<int> ends_;    // links whose stream has ended, not looked at yet
   bool woken_ = false;       // the last poll found serve()'s descriptor readable
+  Silence silence_;
+  ProcessWatch processes_;
+  bool processEnded_ = false;  // some link's `processEnded` is set
+  bool dropping_ = false;      // data is of no use any more
   std::optional<Error> failure_;
+  std::unique_ptr<Pulse> pulse_;  // last: ended before the links are
 };
 
 }  // namespace nc::transport

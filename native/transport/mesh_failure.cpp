@@ -13,7 +13,7 @@ namespace nc::transport {
 
 namespace {
 
-// How long fail() may try to hand the cause to ranks whose links are full.
+// How long ranks whose links are full are given to take the cause.
 constexpr Millis kTellLimit{200};
 
 }  // namespace
@@ -26,25 +26,6 @@ ErrorFacts Mesh::facts() const {
     facts.seq = static_cast<int64_t>(stamp->seq);
   }
   return facts;
-}
-
-Error Mesh::lost(const Link& link) const {
-  ErrorFacts more = facts();
-  const Member& member = link.member();
-  more.peer = member.rank;
-  more.peerHost = member.host;
-  more.peerPid = member.pid;
-  more.address = member.address;
-  more.errnum = link.readErrno;
-  std::string text = describe(member) + " was lost: its link ended";
-  if (link.readErrno != 0) {
-    const char* const reason = strerrorname_np(link.readErrno);
-    text += std::string(" (") + (reason != nullptr ? reason : "errno") + ")";
-  }
-  if (const Stamp* const stamp = concerned())
-    text += " during operation " + std::to_string(stamp->seq) + ", " + describe(*stamp);
-  text += "; this group cannot go on, form a new one";
-  return Error(ErrorCode::kRankLost, text, more);
 }
 
 Error Mesh::timedOut(const Stamp& stamp, const Deadline& limit) const {
@@ -87,7 +68,7 @@ void Mesh::control(Link& link, FrameKind kind, const Stamp& stamp, std::vector<s
   link.push(std::move(out));
 }
 
-void Mesh::fail(Error cause) {
+void Mesh::fail(Error cause, bool wait) {
   if (failure_) return;
   if (cause.facts.rank < 0) cause.facts.rank = rank_;
   if (cause.facts.detectedBy < 0) cause.facts.detectedBy = rank_;
@@ -96,6 +77,7 @@ void Mesh::fail(Error cause) {
   for (const auto& link : links_) {
     if (link && link->open()) control(*link, FrameKind::kFailure, Stamp{}, body);
   }
+  if (!wait) return;
   // A link may be in the middle of a large message. Its bytes are still there, so it is given a moment: a
   // rank that reads will learn the cause instead of a broken link.
   const Deadline limit = Deadline::in(kTellLimit);
@@ -113,6 +95,7 @@ void Mesh::fail(Error cause) {
 }
 
 void Mesh::close(const Deadline& limit) {
+  pulse_.reset();
   if (!failure_) {
     Stamp last;
     last.seq = lastSeq_;
@@ -120,6 +103,8 @@ void Mesh::close(const Deadline& limit) {
       if (link && link->open()) control(*link, FrameKind::kGoodbye, last, {});
     }
   }
+  const bool aborted = failure_ && cancel_.cancelled();
+  const Deadline until = aborted ? limit.sooner(kTellLimit) : limit;
   // Until the kernel has delivered what was sent: closing a TCP socket with unread input resets it, and a
   // reset destroys what is still on its way. Nobody reports delivery, so the queue is asked at short
   // intervals.
@@ -132,9 +117,9 @@ void Mesh::close(const Deadline& limit) {
       if (link->pending()) polls.push_back({link->fd(), POLLOUT, 0});
       undelivered = undelivered || (!link->pending() && link->undelivered());
     }
-    if ((polls.empty() && !undelivered) || limit.passed() || cancel_.cancelled()) break;
-    polls.push_back({cancel_.fd(), POLLIN, 0});
-    ::poll(polls.data(), polls.size(), std::min(limit.pollTimeout(), undelivered ? 2 : 1000));
+    if ((polls.empty() && !undelivered) || until.passed() || (cancel_.cancelled() && !aborted)) break;
+    if (!aborted) polls.push_back({cancel_.fd(), POLLIN, 0});
+    ::poll(polls.data(), polls.size(), std::min(until.pollTimeout(), undelivered ? 2 : 1000));
   }
   for (const auto& link : links_) {
     if (!link || !link->open()) continue;

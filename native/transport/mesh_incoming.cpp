@@ -17,6 +17,7 @@ std::optional<std::byte*> Mesh::place(Link& link, const FrameHeader& header) {
                                           std::to_string(generation_));
   }
   if (header.kind == FrameKind::kData) {
+    if (dropping_) return nullptr;
     link.called = std::max(link.called, header.stamp.seq);
     return placeData(link, header);
   }
@@ -77,6 +78,7 @@ std::optional<std::byte*> Mesh::placeEarly(Link& link, const FrameHeader& header
 }
 
 void Mesh::arrived(Link& link, const FrameHeader& header) {
+  if (dropping_ && header.kind != FrameKind::kFailure) return;
   switch (header.kind) {
     case FrameKind::kData:
       if (link.into != nullptr) link.into->received.push_back(link.member().rank);
@@ -98,6 +100,8 @@ void Mesh::arrived(Link& link, const FrameHeader& header) {
       Error cause = decodeFailure(link.control, link.member().rank);
       failAndThrow(std::move(cause));
     }
+    case FrameKind::kPulse:
+      return;
     case FrameKind::kGoodbye:
       link.goodbye = true;
       link.goodbyeAfter = header.stamp.seq;

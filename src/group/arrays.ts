@@ -176,6 +176,11 @@ export function checkTimeout(op: string, name: string, value: unknown): asserts 
   }
 }
 
+export function checkSignal(op: string, value: unknown): asserts value is AbortSignal | undefined {
+  if (value === undefined || value instanceof AbortSignal) return;
+  throw refuse(op, 'signal', 'an AbortSignal', value);
+}
+
 export function checkInteger(op: string, name: string, value: unknown, from: number, to: number): number {
   if (typeof value !== 'number' || !Number.isInteger(value) || value < from || value > to) {
     throw refuse(op, name, `a whole number from ${from} to ${to}`, value);

@@ -20,6 +20,11 @@ import {
 export interface OperationOptions {
   /** Milliseconds this operation may take; the group's `timeoutMs` otherwise. */
   timeoutMs?: number;
+  /**
+   * Aborts the group when it fires, or if it has fired already, as `group.abort()` does: one operation alone cannot be
+   * taken back, since the other ranks take part in it. A blocking call looks at it once, before anything is sent.
+   */
+  signal?: AbortSignal;
 }
 /** Options of a call with an array. */
 export interface ArrayOptions extends OperationOptions {

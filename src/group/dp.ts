@@ -53,6 +53,8 @@ export interface StatelessInitOptions
     ProcessGroupOptions,
     | 'timeoutMs'
     | 'initTimeoutMs'
+    | 'heartbeatMs'
+    | 'deadAfterMs'
     | 'groupName'
     | 'jobId'
     | 'listenFd'

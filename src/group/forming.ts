@@ -1,7 +1,7 @@
 /** Forming a group: from a native group's events to the promise that create() returns. */
 import type { CollectivesError } from '../errors.ts';
 import { binding, type NativeGroup, type NativeGroupEvent } from '../native/binding.ts';
-import { abortReason } from '../net/abortable.ts';
+import { whenAborted } from '../net/abortable.ts';
 import { tidy } from './coordination.ts';
 import { type GroupMessage, report } from './events.ts';
 import { formationOver, type Settled } from './options.ts';
@@ -30,6 +30,8 @@ interface Listener<G extends object> {
   /** Only until the group has formed or failed. */
   joining: { native: NativeGroup; joined: Deferred<G> } | undefined;
   failure?: CollectivesError;
+  /** Ends listening to the caller's signal. */
+  forget?: () => void;
   /** Why joining was given up: the caller's own store has failed, with whatever it likes. */
   publishFailure?: { error: unknown };
 }
@@ -58,22 +60,20 @@ export function form<G extends object>(
   const joined = deferred<G>();
   listener.group = new WeakRef(group);
   listener.joining = { native, joined };
-  const { signal } = settled;
-  const onAbort = () => native.abort(abortReason(signal as AbortSignal));
-  signal?.addEventListener('abort', onAbort, { once: true });
-  // It may have fired since it was checked, and does so only once.
-  if (signal?.aborted) onAbort();
   // The group itself is kept by this promise chain until it has formed.
-  const whole = joined.promise.finally(() => {
-    signal?.removeEventListener('abort', onAbort);
-    void group;
-  });
+  const whole = joined.promise.finally(() => void group);
   try {
     native.start();
+    listener.forget = abortedBy(new WeakRef(native), settled.signal);
   } catch (error) {
     joined.reject(error);
   }
   return whole;
+}
+
+/** For the group's whole life, which a signal that lives longer must not prolong. */
+function abortedBy(native: WeakRef<NativeGroup>, signal: AbortSignal | undefined): () => void {
+  return whenAborted(signal, (reason) => native.deref()?.abort(reason));
 }
 
 /**
@@ -131,6 +131,7 @@ function onEvent<G extends object>(listener: Listener<G>, event: NativeGroupEven
     case 'ended':
       // Only now are threads, descriptors and the port free again.
       listener.joining = undefined;
+      listener.forget?.();
       if (joining !== undefined) {
         // Best effort: a rank that comes later is spared the wait for a store that has gone.
         void publish(settled, () => formationOver).catch(() => {});

@@ -9,7 +9,7 @@ import { allowedAddresses, resolveWithin } from '../net/hosts.ts';
 import { listenFdFromEnvironment } from '../net/listen-fd.ts';
 import { type AccessOptions, accessOf, checkExposure } from '../net/secret.ts';
 import { within } from '../net/within.ts';
-import { checkInteger, checkTimeout, refuse } from './arrays.ts';
+import { checkInteger, checkSignal, checkTimeout, refuse } from './arrays.ts';
 import { type Coordination, endpointKey } from './coordination.ts';
 
 /** What a coordination store has to offer; `TcpStore` does. */
@@ -44,6 +44,13 @@ export interface ProcessGroupOptions extends AccessOptions {
   timeoutMs?: number;
   /** Milliseconds forming the group may take. Default 60,000. */
   initTimeoutMs?: number;
+  /** Milliseconds after which a rank that has nothing to say shows that it is alive. Default 500; all ranks alike. */
+  heartbeatMs?: number;
+  /**
+   * Milliseconds after which a rank that shows no sign of life is lost. Default 3,000; at least twice `heartbeatMs`, all
+   * ranks alike.
+   */
+  deadAfterMs?: number;
   /** Part of the group's identity: ranks only meet within one name. Default `default`. */
   groupName?: string;
   /**
@@ -62,7 +69,7 @@ export interface ProcessGroupOptions extends AccessOptions {
   store?: CoordinationStore;
   /** Named settings that have to be the same on all ranks; a difference refuses the group, by name. */
   settings?: Record<string, string>;
-  /** Ends joining; has no effect once the group stands. */
+  /** Aborts the group, at any time from joining to the end of closing: as `group.abort()` with its reason. */
   signal?: AbortSignal;
 }
 
@@ -80,6 +87,8 @@ export interface Settled {
 
 export const defaultTimeoutMs = 300_000;
 export const defaultInitTimeoutMs = 60_000;
+export const defaultHeartbeatMs = 500;
+export const defaultDeadAfterMs = 3_000;
 
 /** The job's id as the launcher or a cluster gives it; empty where there is none. */
 export function jobIdFromEnvironment(env: NodeJS.ProcessEnv = process.env): string {
@@ -96,6 +105,8 @@ const optionNames = [
   'backendReason',
   'timeoutMs',
   'initTimeoutMs',
+  'heartbeatMs',
+  'deadAfterMs',
   'groupName',
   'generation',
   'jobId',
@@ -150,6 +161,16 @@ function portsOf(options: ProcessGroupOptions): number[] {
   return ports as number[];
 }
 
+const longestHeartbeatMs = 3_600_000;
+
+function checkHeartbeat(options: ProcessGroupOptions): { heartbeatMs: number; deadAfterMs: number } {
+  const { heartbeatMs = defaultHeartbeatMs, deadAfterMs = Math.max(defaultDeadAfterMs, 2 * heartbeatMs) } =
+    options;
+  checkInteger('create', 'heartbeatMs', heartbeatMs, 1, longestHeartbeatMs);
+  checkInteger('create', 'deadAfterMs', deadAfterMs, 2 * heartbeatMs, 24 * longestHeartbeatMs);
+  return { heartbeatMs, deadAfterMs };
+}
+
 /** Checks and resolves; nothing has been opened yet, but for reading the coordination store. */
 export async function prepare(
   options: ProcessGroupOptions,
@@ -178,6 +199,7 @@ export async function prepare(
   const ports = portsOf(options);
   checkTimeout('create', 'timeoutMs', timeoutMs);
   checkTimeout('create', 'initTimeoutMs', initTimeoutMs);
+  const { heartbeatMs, deadAfterMs } = checkHeartbeat(options);
   if (backend !== 'gloo' && backend !== 'nccl')
     throw refuse('create', 'backend', "'gloo' or 'nccl'", backend);
   if (backend === 'nccl') {
@@ -194,6 +216,8 @@ export async function prepare(
       throw refuse('create', 'a name in settings', "some text without '=' and line breaks", name);
     return [name, checkText(`settings.${name}`, value)];
   });
+  // A rank that is slower to show signs of life than another expects would be taken for dead.
+  settings.push('heartbeatMs', `${heartbeatMs}`, 'deadAfterMs', `${deadAfterMs}`);
   const listenFd =
     options.listenFd === undefined
       ? -1
@@ -202,9 +226,7 @@ export async function prepare(
   if (rank === 0 && listenFd < 0 && options.store === undefined && ports.length === 1) {
     checkLauncherPort(masterAddr, ports[0]);
   }
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw refuse('create', 'signal', 'an AbortSignal', signal);
-  }
+  checkSignal('create', signal);
   if (options.store !== undefined && !isStore(options.store)) {
     throw refuse('create', 'store', 'a TcpStore, or an object with set, get and add', options.store);
   }
@@ -231,6 +253,8 @@ export async function prepare(
       settings,
       ...access,
       initTimeoutMs: Math.ceil(initTimeoutMs),
+      heartbeatMs,
+      deadAfterMs,
     },
     timeoutMs: Math.ceil(timeoutMs),
     initTimeoutMs: Math.ceil(initTimeoutMs),
@@ -295,7 +319,12 @@ function isStore(value: unknown): boolean {
 
 function throwIfAborted(signal: AbortSignal | undefined, rank: number): void {
   if (!signal?.aborted) return;
-  throw new AbortedError(`aborted by rank ${rank}: ${abortReason(signal)}`, { rank, peer: rank, op: 'join' });
+  throw new AbortedError(`aborted by rank ${rank}: ${abortReason(signal)}`, {
+    rank,
+    peer: rank,
+    detectedBy: rank,
+    op: 'join',
+  });
 }
 
 /** What rank 0 leaves in place of its address when the formation has failed: look for the next. */

@@ -1,5 +1,5 @@
 /** The process group: joining, collectives, closing. Bytes and waits are the native side's. */
-import { ClosedError, CollectivesError, InvalidArgumentError } from '../errors.ts';
+import { AbortedError, ClosedError, CollectivesError, InvalidArgumentError } from '../errors.ts';
 import {
   DType,
   type NativeFormation,
@@ -9,9 +9,10 @@ import {
   OpKind,
   ReduceOp,
 } from '../native/binding.ts';
+import { abortReason, whenAborted } from '../net/abortable.ts';
 import { longestTimerMs } from '../net/within.ts';
 import { type GroupStats, type OperationRecord, statsOf } from '../observe/stats.ts';
-import { type CollectiveArray, checkOptions, checkTimeout, refuse } from './arrays.ts';
+import { type CollectiveArray, checkOptions, checkSignal, checkTimeout, refuse } from './arrays.ts';
 import type {
   AllGatherOptions,
   AllReduceOptions,
@@ -65,6 +66,9 @@ export interface GroupInfo {
   /** Milliseconds. */
   timeoutMs: number;
   initTimeoutMs: number;
+  /** Milliseconds; see ProcessGroupOptions. */
+  heartbeatMs: number;
+  deadAfterMs: number;
   formation: FormationTimes;
   state: 'open' | 'failed' | 'closing' | 'closed';
 }
@@ -167,6 +171,8 @@ export class ProcessGroup {
       next: this.#succession.next,
       timeoutMs: settled.timeoutMs,
       initTimeoutMs: settled.initTimeoutMs,
+      heartbeatMs: settled.native.heartbeatMs,
+      deadAfterMs: settled.native.deadAfterMs,
       formation: { ...native.formation, totalMs: sum(Object.values(native.formation)) },
       state: this.#state,
     };
@@ -257,23 +263,29 @@ export class ProcessGroup {
 
   /**
    * Leaves the group: waits for the operations called so far, says goodbye to the others and frees threads,
-   * descriptors and ports. May be called again. After `timeoutMs` (default: none) what is still pending is aborted.
+   * descriptors and ports. May be called again. After `timeoutMs` (default: none), or when `signal` fires,
+   * what is still pending is aborted.
    */
   async close(options: OperationOptions = {}): Promise<void> {
     checkOptions('close', options);
     if (options.timeoutMs !== undefined) checkTimeout('close', 'timeoutMs', options.timeoutMs);
+    checkSignal('close', options.signal);
     if (this.#state === 'open') this.#state = 'closing';
     this.#succession.close();
     this.#native.close();
-    if (options.timeoutMs === undefined) return this.#ended;
-    const late = setTimeout(
-      () => this.#native.abort('close() ran out of time'),
-      Math.min(options.timeoutMs, longestTimerMs),
-    );
+    const forget = whenAborted(options.signal, (reason) => this.#native.abort(reason));
+    const late =
+      options.timeoutMs === undefined
+        ? undefined
+        : setTimeout(
+            () => this.#native.abort('close() ran out of time'),
+            Math.min(options.timeoutMs, longestTimerMs),
+          );
     try {
       await this.#ended;
     } finally {
       clearTimeout(late);
+      forget();
     }
   }
 
@@ -298,7 +310,7 @@ export class ProcessGroup {
     try {
       const call = () =>
         this.#native.vote<number[] & bigint[]>(dtype, ReduceOp[op], values, timeoutMs, false);
-      return await (isWatched() ? this.#watched('allReduce', call) : call());
+      return await this.#under(options.signal, isWatched() ? () => this.#watched('allReduce', call) : call);
     } catch (error) {
       throw this.#noted(error);
     }
@@ -331,10 +343,35 @@ export class ProcessGroup {
     checkOptions(op, options);
     const timeoutMs = options.timeoutMs ?? this.#settled.timeoutMs;
     checkTimeout(op, 'timeoutMs', timeoutMs);
+    checkSignal(op, options.signal);
     if (this.#state === 'closing' || this.#state === 'closed') {
       throw new ClosedError(`${op}: the group is closed on this rank`, { rank: this.rank, op });
     }
+    if (options.signal?.aborted) throw this.#abortedBefore(op, options.signal);
     return Math.ceil(timeoutMs);
+  }
+
+  /** The others may wait for this rank in that operation already: they have to hear that it will not come. */
+  #abortedBefore(op: string, signal: AbortSignal): unknown {
+    const reason = abortReason(signal);
+    this.#native.abort(reason);
+    const { rank } = this;
+    const facts = { rank, peer: rank, detectedBy: rank, op };
+    return this.#noted(this.#failure ?? new AbortedError(`aborted by rank ${rank}: ${reason}`, facts));
+  }
+
+  /** The call; the group is aborted if `signal` fires meanwhile. */
+  #under<T>(signal: AbortSignal | undefined, call: () => Promise<T>): Promise<T> {
+    return signal === undefined ? call() : this.#abortable(signal, call);
+  }
+
+  async #abortable<T>(signal: AbortSignal, call: () => Promise<T>): Promise<T> {
+    const forget = whenAborted(signal, (reason) => this.#native.abort(reason));
+    try {
+      return await call();
+    } finally {
+      forget();
+    }
   }
 
   async #run<T extends CollectiveArray>(call: calls.Call<T>, options: OperationOptions): Promise<T> {
@@ -343,7 +380,7 @@ export class ProcessGroup {
     try {
       const start = () =>
         this.#native.run(OpKind[op], DType[dtype], reduceOp, root, count, input, out, timeoutMs);
-      await (isWatched() ? this.#watched(op, start) : start());
+      await this.#under(options.signal, isWatched() ? () => this.#watched(op, start) : start);
     } catch (error) {
       throw this.#noted(error);
     }

@@ -71,6 +71,8 @@ export interface NativeGroupOptions {
   /** Listen beyond this host without a secret. */
   allowUnauthenticated: boolean;
   initTimeoutMs: number;
+  heartbeatMs: number;
+  deadAfterMs: number;
 }
 
 export type NativeGroupEvent =

@@ -28,6 +28,15 @@ export async function abortable<T>(
   }
 }
 
+/** Calls `abort` with the reason when the signal fires, at once if it has; what it returns ends that. */
+export function whenAborted(signal: AbortSignal | undefined, abort: (reason: string) => void): () => void {
+  if (signal === undefined) return () => {};
+  const listener = () => abort(abortReason(signal));
+  signal.addEventListener('abort', listener, { once: true });
+  if (signal.aborted) listener();
+  return () => signal.removeEventListener('abort', listener);
+}
+
 /** Why a signal fired, in words. */
 export function abortReason(signal: AbortSignal): string {
   const reason: unknown = signal.reason;
