@@ -1,4 +1,6 @@
 // Entry of the addon, nothing else.
+#include "napi/device_handles.h"
+#include "napi/device_lane.h"
 #include "napi/device_probe.h"
 #include "napi/environment.h"
 #include "napi/group_object.h"
@@ -16,6 +18,8 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   nc::napi::registerStore(env, exports);
   nc::napi::registerHeldPort(env, exports);
   nc::napi::registerDeviceProbe(env, exports);
+  nc::napi::registerDeviceHandles(env, exports);
+  nc::napi::DeviceLane::install(env, exports);
   return exports;
 }
 

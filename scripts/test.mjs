@@ -38,6 +38,11 @@ const steps = {
   unit: () => vitest('unit'),
   integration: () => vitest('integration'),
   hosts: () => vitest('hosts'),
+  // The short forms of campaigns that have commands of their own; each prints its seed.
+  faults: check(() =>
+    node('scripts/run-ts.mjs', 'test/campaigns/faults.ts', '--kills', '300', '--lanes', '2'),
+  ),
+  soak: check(() => node('scripts/run-ts.mjs', 'test/campaigns/soak.ts', '--minutes', '0.5')),
   package: () => vitest('package'),
   'clang-tidy': async () => {
     if (!which(clangTidy)) return skip(`${clangTidy} is not installed`);

@@ -22,6 +22,9 @@ export {
   parseKnownParallelArgs,
   parseParallelArgs,
 } from './config/sources.ts';
+export { type CopyOptions, DeviceBuffer } from './device/buffer.ts';
+export { type DeviceInfo, devices } from './device/lane.ts';
+export { Event, Stream, type StreamOptions } from './device/stream.ts';
 export {
   AbortedError,
   AddonLoadError,
@@ -58,6 +61,14 @@ export type {
   ReduceOptions,
   ReduceScatterOptions,
 } from './group/collectives.ts';
+export type {
+  DeviceOptions,
+  DeviceOutOptions,
+  DeviceReduceOptions,
+  DeviceReduceScatterOptions,
+  DeviceReduceToOptions,
+  DeviceRootOptions,
+} from './group/device-collectives.ts';
 export {
   addressInUseWarning,
   type BackendChoice,
@@ -74,10 +85,12 @@ export {
   syncDpStateSync,
   syncKvCacheMemorySize,
   syncKvCacheMemorySizeSync,
+  type VotesChoice,
 } from './group/dp.ts';
 export type {
   AddressInUseMessage,
   FailedMessage,
+  FallbackMessage,
   GroupMessage,
   OperationMessage,
   RefusedMessage,
@@ -99,6 +112,7 @@ export {
   rankFromEnvironment,
 } from './launch/environment.ts';
 export { listenFdFromEnvironment } from './net/listen-fd.ts';
+export type { Dump, DumpedFailure, DumpedGroup } from './observe/dump.ts';
 export { formatPrometheus } from './observe/prometheus.ts';
 export type {
   GroupStats,

@@ -65,6 +65,7 @@ void Collectives::run(const Call& call) {
   path_ = nullptr;
   check(call);
   if (mesh_.size() == 1) return alone(call);
+  path_ = "gloo";  // until it is known better
   try {
     mesh_.begin(call.stamp, call.deadline);
     dispatch(call);

@@ -15,6 +15,7 @@ void Collectives::reduceToRoot(const Call& call, const void* in, void* out, size
   const size_t bytes = count * elementBytes;
   const int root = call.stamp.root;
   if (bytes <= limits_.smallReduce) {
+    path_ = "binomial tree";
     std::byte* const room = scratch(2 * bytes);
     return small_.reduceTo(in, out != nullptr ? out : room, room + bytes, count, elementBytes, reduce, root,
                            call.firstSent);
@@ -25,6 +26,7 @@ void Collectives::reduceToRoot(const Call& call, const void* in, void* out, size
   const auto share = std::make_unique_for_overwrite<std::byte[]>(needsRoom ? shares.share * elementBytes : 0);
   auto* own = share.get();
   if (!needsRoom) own = static_cast<std::byte*>(out) + shares.begin(mesh_.rank()) * elementBytes;
+  path_ = "ring";
   ring_.reduceTo(in, out, own, shares, reduce, root);
 }
 
@@ -66,14 +68,17 @@ void Collectives::scatterSum(const Call& call, const void* in, void* out, size_t
   const size_t block = count * elementBytes;
   const size_t all = block * size;
   if (all <= limits_.tinyScatter) {
+    path_ = "recursive doubling";
     std::byte* const sums = scratch(2 * all);
     copy(sums, in, all);
     small_.allReduce(sums, sums + all, count * size, elementBytes, reduce, call.firstSent);
     return copy(out, sums + static_cast<size_t>(mesh_.rank()) * block, block);
   }
   if (all <= limits_.smallScatter) {
+    path_ = "direct";
     return direct_.reduceScatter(in, out, scratch(all), count, elementBytes, reduce, call.firstSent);
   }
+  path_ = "ring";
   ring_.reduceScatter(in, out, {count * size, count, elementBytes}, reduce);
 }
 
@@ -121,6 +126,7 @@ void Collectives::allToAll(const Call& call) {
     copy(kept.get(), in, all);
     in = kept.get();
   }
+  path_ = all <= limits_.smallExchange ? "direct" : "pairwise";
   if (all <= limits_.smallExchange) return direct_.allToAll(in, call.out, bytes, call.firstSent);
   direct_.allToAllPairwise(in, call.out, bytes);
 }

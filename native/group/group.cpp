@@ -1,6 +1,7 @@
 #include "group/group.h"
 
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,12 +12,16 @@ namespace nc::group {
 
 namespace {
 constexpr Millis kFarewell{1000};  // for what was sent to be taken, when a group closes
-}
+// For a communicator to be closed, or aborted; what takes longer is left to itself.
+constexpr Millis kDeviceFarewell{2000};
+constexpr Millis kDeviceAbort{1000};
+}  // namespace
 
 Group::Group(GroupOptions options, GroupEvents events)
     : options_(std::move(options)),
       events_(std::move(events)),
-      wakeFd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+      wakeFd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      recorder_(options_.join.identity.size) {
   if (!wakeFd_) throw systemError("eventfd", errno);
 }
 
@@ -45,6 +50,7 @@ void Group::submit(std::unique_ptr<Task> task) {
 }
 
 bool Group::sendFirst(const Task& task) {
+  if (task.device) return false;
   const auto first = collectives_->firstMessage(task.stamp);
   if (!first) return false;
   const auto* const from = static_cast<const std::byte*>(task.in) + first->offset;
@@ -98,9 +104,7 @@ std::vector<OperationRecord> Group::operations() const {
   const std::lock_guard lock(mutex_);
   std::vector<OperationRecord> records = recorder_.operations();
   for (size_t i = 0; i < std::min(queue_.size(), Recorder::kKept); ++i) {
-    OperationRecord& record = records.emplace_back();
-    record.stamp = queue_[i]->stamp;
-    record.called = queue_[i]->called;
+    records.push_back(recorder_.queued(queue_[i]->stamp, queue_[i]->called));
   }
   return records;
 }
@@ -116,6 +120,8 @@ GroupStats Group::stats() const {
   out.counters = recorder_.counters();
   out.queued = queue_.size();
   out.running = recorder_.running();
+  out.formed = formedAt_;
+  out.failed = failedAt_;
   if (info_) {
     out.earlyFrames = mesh_->earlyFrames();
     out.links = mesh_->linkCounters();
@@ -131,6 +137,9 @@ void Group::wake() {
 
 void Group::run() {
   if (form()) serve();
+  // Before the goodbye: the others may still need this rank's part of what the device does.
+  if (device_) device_->close(kDeviceFarewell);
+  device_.reset();
   if (mesh_ && !mesh_->failed()) mesh_->close(Deadline::in(kFarewell));
   // A rank that has not read yet that the group was formed must still be able to.
   if (hosted_ && !cancel_.cancelled()) hosted_->linger(kFarewell, false);
@@ -162,6 +171,11 @@ bool Group::form() {
       committed_ = true;
     };
     const Deadline deadline = Deadline::in(options_.initTimeout);
+    std::optional<DeviceCompanion> companion;
+    if (options_.device) {
+      companion.emplace(*options_.device, options_.join.rank, options_.join.identity.size);
+      options_.join.companion = &*companion;
+    }
     rendezvous::Joined joined = rendezvous::join(std::move(options_.join), events, deadline, cancel_);
     hosted_ = std::move(joined.hosted);
 
@@ -188,9 +202,14 @@ bool Group::form() {
     mesh_->onWaiting = events_.onWaiting;
     mesh_->onGone = events_.onGone;
     collectives_ = std::make_unique<gloo::Collectives>(*mesh_);
+    if (companion) {
+      info.device = companion->facts();
+      serveDevice(companion->take());
+    }
     const std::lock_guard lock(mutex_);
     held_ = std::move(joined.held);
     info_ = std::move(info);
+    formedAt_ = Clock::now();
   } catch (const Error& error) {
     failWith(error);
     return false;
@@ -202,9 +221,21 @@ bool Group::form() {
   return true;
 }
 
+void Group::serveDevice(std::unique_ptr<nccl::Communicator> communicator) {
+  // The default of 50 us would be added to each look at the device.
+  ::prctl(PR_SET_TIMERSLACK, 1000UL, 0UL, 0UL, 0UL);
+  device_ =
+      std::make_unique<DeviceOperations>(*mesh_, std::move(communicator), recorder_, [this] { wake(); });
+  mesh_->beside = [this] { return device_->step(); };
+}
+
 void Group::serve() {
   try {
     while (std::unique_ptr<Task> task = next()) {
+      if (task->device) {
+        device_->add(std::move(task));
+        continue;
+      }
       const gloo::Call call{task->stamp, task->deadline, task->in, task->out, task->firstSent};
       try {
         collectives_->run(call);
@@ -248,19 +279,24 @@ void Group::watch() {
   }
 }
 
-// The next operation, or nothing once the group is closed. Watches the links meanwhile.
+// Whether the first of the queue can be begun: the device takes so many at a time.
+bool Group::takeable() const {
+  return !queue_.empty() && !(queue_.front()->device && device_->full());
+}
+
+// The next operation, or nothing once the group is closed and all have ended. Watches the links meanwhile.
 std::unique_ptr<Task> Group::next() {
   for (;;) {
     {
       const std::lock_guard lock(mutex_);
       parked_ = false;
-      if (!queue_.empty()) {
+      if (takeable()) {
         std::unique_ptr<Task> task = std::move(queue_.front());
         queue_.pop_front();
         recorder_.begun(task->stamp, task->called);
         return task;
       }
-      if (closing_) return nullptr;
+      if (closing_ && queue_.empty() && (!device_ || device_->empty())) return nullptr;
       parked_ = true;
     }
     mesh_->serve(wakeFd_.get());
@@ -283,16 +319,19 @@ void Group::failWith(const Error& seen, std::unique_ptr<Task> ended) {
     const std::lock_guard lock(mutex_);
     parked_ = false;
     failure_ = error;
+    failedAt_ = Clock::now();
     left.swap(queue_);
     // All of it is on record before anybody hears of it.
     for (const std::unique_ptr<Task>& task : left) recorder_.dropped(task->stamp, task->called, error);
   }
+  if (device_) device_->reject(error);
   if (ended) left.push_front(std::move(ended));
   for (std::unique_ptr<Task>& task : left) {
     Task& each = *task;
     each.finish(std::move(task), &error);
   }
   if (events_.onFailed) events_.onFailed(error);
+  if (device_) device_->abort(kDeviceAbort);
 }
 
 }  // namespace nc::group

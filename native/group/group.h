@@ -25,7 +25,10 @@
 #include "core/thread.h"
 #include "core/unique_fd.h"
 #include "gloo/collectives.h"
+#include "group/device_companion.h"
+#include "group/device_operations.h"
 #include "group/recorder.h"
+#include "group/task.h"
 #include "rendezvous/join.h"
 #include "transport/mesh.h"
 
@@ -35,21 +38,7 @@ struct GroupOptions {
   rendezvous::JoinOptions join;
   Millis initTimeout{60'000};
   transport::Heartbeat heartbeat{Millis{500}, Millis{3000}};
-};
-
-// One operation on its way through the group. The caller owns the memory until finish().
-class Task {
- public:
-  virtual ~Task() = default;
-  // The operation has ended; `error` is null if it succeeded. Takes the task over.
-  virtual void finish(std::unique_ptr<Task> self, const Error* error) noexcept = 0;
-
-  Stamp stamp;               // seq is given by submit(),
-  Clock::time_point called;  // and so is this
-  Deadline deadline = Deadline::never();
-  const void* in = nullptr;
-  void* out = nullptr;
-  bool firstSent = false;  // see gloo::Collectives::firstMessage()
+  std::optional<DeviceOptions> device;  // a GPU group: a communicator beside the links
 };
 
 struct GroupEvents {
@@ -82,6 +71,7 @@ struct GroupInfo {
   std::vector<GroupMember> members;
   transport::GroupToken token{};  // of this formation; nothing for strangers
   rendezvous::JoinTimings timings;
+  std::optional<DeviceFacts> device;
 };
 
 struct GroupStats {
@@ -90,6 +80,8 @@ struct GroupStats {
   size_t running = 0;
   size_t earlyFrames = 0;  // kept aside now, all links
   std::vector<transport::LinkCounters> links;
+  std::optional<Clock::time_point> formed;
+  std::optional<Clock::time_point> failed;
 };
 
 class Group {
@@ -138,6 +130,8 @@ class Group {
   void wake();
   void watch();
   bool sendFirst(const Task& task);
+  void serveDevice(std::unique_ptr<nccl::Communicator> communicator);
+  bool takeable() const;
 
   GroupOptions options_;
   GroupEvents events_;
@@ -151,6 +145,8 @@ class Group {
   bool closing_ = false;
   bool dropped_ = false;  // by shutdown()
   std::optional<Error> failure_;
+  std::optional<Clock::time_point> failedAt_;
+  std::optional<Clock::time_point> formedAt_;
   std::optional<GroupInfo> info_;
   Recorder recorder_;
   HeldPort held_;
@@ -160,7 +156,8 @@ class Group {
   std::unique_ptr<rendezvous::HostedStore> hosted_;
   std::unique_ptr<transport::Mesh> mesh_;
   std::unique_ptr<gloo::Collectives> collectives_;
-  NamedThread thread_;  // last: joined before the rest goes
+  std::unique_ptr<DeviceOperations> device_;  // none in a CPU group
+  NamedThread thread_;                        // last: joined before the rest goes
 };
 
 }  // namespace nc::group

@@ -19,17 +19,21 @@ const char* name(OperationState state) noexcept {
   return "unknown";
 }
 
-uint64_t bytesOf(const Stamp& stamp) noexcept {
-  return stamp.kind == OpKind::kBarrier ? 0 : stamp.count * elementSize(stamp.dtype);
+OperationRecord Recorder::queued(const Stamp& stamp, Clock::time_point called) const {
+  OperationRecord record;
+  record.stamp = stamp;
+  record.called = called;
+  if (stamp.kind != OpKind::kBarrier) record.bytes = stamp.count * elementSize(stamp.dtype);
+  // These count in blocks, one for each rank.
+  if (stamp.kind == OpKind::kReduceScatter || stamp.kind == OpKind::kAllToAll) record.bytes *= size_;
+  return record;
 }
 
 void Recorder::begun(const Stamp& stamp, Clock::time_point called) {
   const auto now = Clock::now();
   const std::lock_guard lock(mutex_);
-  OperationRecord& record = running_.emplace_back();
-  record.stamp = stamp;
+  OperationRecord& record = running_.emplace_back(queued(stamp, called));
   record.state = OperationState::kRunning;
-  record.called = called;
   record.begun = now;
 }
 
@@ -48,9 +52,7 @@ void Recorder::ended(uint64_t seq, const char* path, Clock::duration waited, con
 }
 
 void Recorder::dropped(const Stamp& stamp, Clock::time_point called, const Error& error) {
-  OperationRecord record;
-  record.stamp = stamp;
-  record.called = called;
+  OperationRecord record = queued(stamp, called);
   record.ended = Clock::now();
   const std::lock_guard lock(mutex_);
   keep(std::move(record), &error);
@@ -62,7 +64,7 @@ void Recorder::keep(OperationRecord record, const Error* error) {
   if (!kind) kind = std::make_unique<KindCounters>();
   kind->waited += record.waited;
   if (error == nullptr) {
-    kind->bytes += bytesOf(record.stamp);
+    kind->bytes += record.bytes;
     const auto took = std::chrono::duration_cast<std::chrono::nanoseconds>(*record.ended - record.called);
     kind->latency.add(static_cast<uint64_t>(std::max<int64_t>(took.count(), 0)));
   } else {

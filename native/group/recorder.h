@@ -26,6 +26,7 @@ const char* name(OperationState state) noexcept;
 
 struct OperationRecord {
   Stamp stamp;
+  uint64_t bytes = 0;  // that this rank contributes; 0 for a barrier
   OperationState state = OperationState::kQueued;
   const char* path = nullptr;  // how it ran, a static text; known at its end
   Clock::time_point called;    // when it was handed to the group
@@ -35,9 +36,6 @@ struct OperationRecord {
   std::optional<ErrorCode> error;  // how it failed,
   std::vector<int> missing;        // and who had not come
 };
-
-// What this rank contributes: 0 for a barrier.
-uint64_t bytesOf(const Stamp& stamp) noexcept;
 
 struct KindCounters {
   uint64_t failed = 0;
@@ -55,6 +53,11 @@ class Recorder {
  public:
   static constexpr size_t kKept = 256;
 
+  // `size`: ranks of the group.
+  explicit Recorder(int size) : size_(static_cast<uint64_t>(size)) {}
+
+  // A record of an operation that waits for its turn.
+  OperationRecord queued(const Stamp& stamp, Clock::time_point called) const;
   // Its turn has come.
   void begun(const Stamp& stamp, Clock::time_point called);
   // It is over; `error` is null if it succeeded. An operation that never began is given whole.
@@ -71,6 +74,7 @@ class Recorder {
  private:
   void keep(OperationRecord record, const Error* error);
 
+  const uint64_t size_;
   mutable std::mutex mutex_;
   std::vector<OperationRecord> running_;  // oldest first; one, but for devices
   std::vector<OperationRecord> ended_;    // a ring

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <utility>
 
+#include "napi/device_task.h"
 #include "napi/group_options.h"
 #include "napi/group_report.h"
 #include "napi/tasks.h"
@@ -18,6 +19,16 @@ constexpr const char* kEnvironmentEnded = "its JavaScript environment ended";
 
 Deadline deadlineOf(Napi::Value timeoutMs) {
   return Deadline::in(Millis(timeoutMs.As<Napi::Number>().Int64Value()));
+}
+
+Stamp readStamp(const Napi::CallbackInfo& info) {
+  Stamp stamp;
+  stamp.kind = static_cast<OpKind>(info[0].As<Napi::Number>().Uint32Value());
+  stamp.dtype = static_cast<DType>(info[1].As<Napi::Number>().Uint32Value());
+  stamp.reduceOp = static_cast<ReduceOp>(info[2].As<Napi::Number>().Uint32Value());
+  stamp.root = info[3].As<Napi::Number>().Int32Value();
+  stamp.count = static_cast<uint64_t>(info[4].As<Napi::Number>().Int64Value());
+  return stamp;
 }
 
 }  // namespace
@@ -80,7 +91,8 @@ Napi::Function GroupObject::define(Napi::Env env) {
        InstanceMethod<&GroupObject::operations>("operations"), InstanceMethod<&GroupObject::stats>("stats"),
        InstanceMethod<&GroupObject::operation>("operation"), InstanceMethod<&GroupObject::lastSeq>("lastSeq"),
        InstanceMethod<&GroupObject::meet>("meet"), InstanceMethod<&GroupObject::lose>("lose"),
-       InstanceMethod<&GroupObject::run>("run"), InstanceMethod<&GroupObject::vote>("vote")});
+       InstanceMethod<&GroupObject::run>("run"), InstanceMethod<&GroupObject::runDevice>("runDevice"),
+       InstanceMethod<&GroupObject::vote>("vote")});
 }
 
 GroupObject::GroupObject(const Napi::CallbackInfo& info)
@@ -133,7 +145,9 @@ GroupObject::GroupObject(const Napi::CallbackInfo& info)
 
   try {
     group::GroupOptions options = readGroupOptions(info[0].As<Napi::Object>());
+    rank_ = options.join.rank;
     size_ = static_cast<uint64_t>(options.join.identity.size);
+    if (options.device) device_ = options.device->index;
     group_ = std::make_unique<group::Group>(std::move(options), std::move(handlers));
   } catch (const Error& error) {
     throw environment_.thrown(error);
@@ -226,11 +240,7 @@ void GroupObject::submit(std::unique_ptr<group::Task> task) {
 Napi::Value GroupObject::run(const Napi::CallbackInfo& info) {
   auto task = std::make_unique<ArrayTask>(environment_, Value(), info[5].As<Napi::TypedArray>(),
                                           info[6].As<Napi::TypedArray>());
-  task->stamp.kind = static_cast<OpKind>(info[0].As<Napi::Number>().Uint32Value());
-  task->stamp.dtype = static_cast<DType>(info[1].As<Napi::Number>().Uint32Value());
-  task->stamp.reduceOp = static_cast<ReduceOp>(info[2].As<Napi::Number>().Uint32Value());
-  task->stamp.root = info[3].As<Napi::Number>().Int32Value();
-  task->stamp.count = static_cast<uint64_t>(info[4].As<Napi::Number>().Int64Value());
+  task->stamp = readStamp(info);
   task->deadline = deadlineOf(info[7]);
   // All of it has been checked, but a subclass of a typed array may say what it likes of itself, and a buffer
   // may have been detached since.
@@ -245,6 +255,23 @@ Napi::Value GroupObject::run(const Napi::CallbackInfo& info) {
     facts.op = name(task->stamp.kind);
     throw environment_.thrown(Error(ErrorCode::kInvalidArgument,
                                     facts.op + ": array or out has less memory than its length says", facts));
+  }
+  if (info[8].As<Napi::Boolean>().Value()) stage(*task);
+  const Napi::Promise promise = task->promise();
+  submit(std::move(task));
+  environment_.hold();
+  return promise;
+}
+
+Napi::Value GroupObject::runDevice(const Napi::CallbackInfo& info) {
+  auto task = std::make_unique<DeviceTask>(environment_, Value());
+  task->stamp = readStamp(info);
+  task->stamp.device = true;
+  task->deadline = deadlineOf(info[11]);
+  try {
+    readDevicePart(info, *task, rank_, static_cast<int>(size_), device_);
+  } catch (const Error& error) {
+    throw environment_.thrown(error);
   }
   const Napi::Promise promise = task->promise();
   submit(std::move(task));
@@ -263,6 +290,7 @@ Napi::Value GroupObject::vote(const Napi::CallbackInfo& info) {
     task.stamp.reduceOp = static_cast<ReduceOp>(info[1].As<Napi::Number>().Uint32Value());
     task.stamp.count = given.Length();
     task.deadline = deadlineOf(info[3]);
+    if (info[5].As<Napi::Boolean>().Value()) stage(task);
   };
   if (!info[4].As<Napi::Boolean>().Value()) {
     auto task = std::make_unique<VoteTask>(environment_, Value(), values);

@@ -37,9 +37,13 @@ class GroupObject final : public Napi::ObjectWrap<GroupObject>, public Closable 
   Napi::Value meet(const Napi::CallbackInfo& info);
   // (rank, host, pid): that one, of this group that still forms, is lost
   void lose(const Napi::CallbackInfo& info);
-  // (kind, dtype, reduceOp, root, count, in, out, timeoutMs) -> Promise<void>
+  // (kind, dtype, reduceOp, root, count, in, out, timeoutMs, staged) -> Promise<void>
   Napi::Value run(const Napi::CallbackInfo& info);
-  // (dtype, reduceOp, values, timeoutMs, sync) -> Promise<values> or values; a few numbers, held natively
+  // (kind, dtype, reduceOp, root, count, in, inOffset, out, outOffset, stream, untilEnqueued, timeoutMs);
+  // memory and stream are handles or null -> Promise<void>
+  Napi::Value runDevice(const Napi::CallbackInfo& info);
+  // (dtype, reduceOp, values, timeoutMs, sync, onDevice) -> Promise<values> or values; a few numbers, held
+  // natively
   Napi::Value vote(const Napi::CallbackInfo& info);
 
   void submit(std::unique_ptr<group::Task> task);
@@ -47,7 +51,9 @@ class GroupObject final : public Napi::ObjectWrap<GroupObject>, public Closable 
   Environment& environment_;
   std::shared_ptr<Events> events_;
   std::unique_ptr<group::Group> group_;
+  int rank_ = 0;
   uint64_t size_ = 1;  // ranks
+  int device_ = -1;    // of a GPU group
 };
 
 }  // namespace nc::napi

@@ -71,6 +71,13 @@ group::GroupOptions readGroupOptions(Napi::Object options) {
   const std::vector<std::string> settings = texts(options.Get("settings"));
   for (size_t i = 0; i + 1 < settings.size(); i += 2)
     join.settings.emplace_back(settings[i], settings[i + 1]);
+  const Napi::Value device = options.Get("device");
+  if (device.IsObject()) {
+    const auto chosen = device.As<Napi::Object>();
+    out.device.emplace();
+    out.device->index = chosen.Get("index").As<Napi::Number>().Int32Value();
+    out.device->nccl.path = chosen.Get("ncclPath").As<Napi::String>().Utf8Value();
+  }
   out.initTimeout = Millis(options.Get("initTimeoutMs").As<Napi::Number>().Int64Value());
   out.heartbeat.every = Millis(options.Get("heartbeatMs").As<Napi::Number>().Int64Value());
   out.heartbeat.deadAfter = Millis(options.Get("deadAfterMs").As<Napi::Number>().Int64Value());

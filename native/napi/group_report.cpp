@@ -57,8 +57,9 @@ Napi::Object operation(Napi::Env env, const group::OperationRecord& from, const 
     out["reduceOp"] = Napi::String::New(env, name(from.stamp.reduceOp));
   }
   if (from.stamp.root >= 0) out["root"] = number(env, from.stamp.root);
+  if (from.stamp.device) out["device"] = Napi::Boolean::New(env, true);
   out["count"] = number(env, from.stamp.count);
-  out["bytes"] = number(env, group::bytesOf(from.stamp));
+  out["bytes"] = number(env, from.bytes);
   if (from.path != nullptr) out["path"] = Napi::String::New(env, from.path);
   out["state"] = Napi::String::New(env, group::name(from.state));
   out["calledAt"] = clock.at(env, from.called);
@@ -134,6 +135,18 @@ Napi::Object groupInfo(Napi::Env env, const group::GroupInfo& info) {
     members[i] = member;
   }
   out["members"] = members;
+  if (!info.device) return out;
+  Napi::Object library = Napi::Object::New(env);
+  library["name"] = Napi::String::New(env, info.device->libraryName);
+  library["version"] = Napi::String::New(env, info.device->libraryVersion);
+  library["path"] = Napi::String::New(env, info.device->libraryPath);
+  out["library"] = library;
+  Napi::Object device = Napi::Object::New(env);
+  device["index"] = Napi::Number::New(env, info.device->device.index);
+  device["name"] = Napi::String::New(env, info.device->device.name);
+  device["uuid"] = Napi::String::New(env, info.device->device.uuid);
+  device["platform"] = Napi::String::New(env, info.device->platform);
+  out["device"] = device;
   return out;
 }
 
@@ -170,6 +183,9 @@ Napi::Object groupStats(Napi::Env env, const group::GroupStats& stats) {
     links[i] = link;
   }
   out["links"] = links;
+  const WallClock clock;
+  if (stats.formed) out["formedAt"] = clock.at(env, *stats.formed);
+  if (stats.failed) out["failedAt"] = clock.at(env, *stats.failed);
   return out;
 }
 

@@ -16,6 +16,8 @@ namespace nc::rendezvous {
 namespace {
 
 constexpr Millis kTellLimit{300};
+// To find out who is missing, once it is too late: one question for each rank, to a rank 0 that may be busy.
+constexpr Millis kCountLimit{3000};
 constexpr Millis kHearLimit{300};  // for others to say that the group stood
 // Who was aborted must not make its caller wait for others.
 constexpr Millis kAbortedTellLimit{60};
@@ -178,7 +180,7 @@ class Joiner {
 
   std::vector<int> missingOf(const std::vector<std::string>& keys) {
     std::vector<int> missing;
-    const Deadline limit = Deadline::in(kTellLimit);
+    const Deadline limit = Deadline::in(kCountLimit);
     for (int peer = 0; peer < size(); ++peer) {
       if (!client_->check({keys[static_cast<size_t>(peer)]}, limit, &cancel_)) missing.push_back(peer);
     }

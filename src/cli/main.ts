@@ -12,6 +12,7 @@ Commands:
   launch    start the ranks of a job on this host
   config    what a parallel configuration resolves to on this machine
   doctor    what a process group would find on this machine, and what to do about it
+  inspect   what the dumps of a failed group say: who failed, who waited for whom
 
 Options:
   -h, --help       this text; COMMAND --help for that of a command
@@ -21,6 +22,7 @@ Options:
 const commands: Readonly<Record<string, (argv: readonly string[]) => Promise<number>>> = {
   launch: launchCommand,
   doctor: async (argv) => (await import('./doctor.ts')).doctorCommand(argv),
+  inspect: async (argv) => (await import('./inspect.ts')).inspectCommand(argv),
   config: async (argv) => (await import('./config.ts')).configCommand(argv),
 };
 

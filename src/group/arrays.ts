@@ -165,6 +165,11 @@ function overlaps(a: CollectiveArray, b: CollectiveArray): boolean {
   );
 }
 
+/** An option, or what it is where it was left out; null was not left out, and is refused like any wrong value. */
+export function orDefault<T, D>(value: T | undefined, otherwise: D): T | D {
+  return value === undefined ? otherwise : value;
+}
+
 /** Options that were given have to be an object: null is a mistake, and none of our defaults. */
 export function checkOptions(op: string, options: unknown): asserts options is object {
   if (typeof options !== 'object' || options === null) throw refuse(op, 'options', 'an object', options);

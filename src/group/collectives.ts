@@ -10,6 +10,7 @@ import {
   checkOut,
   type DTypeName,
   dtypeOf,
+  orDefault,
   type ReduceOpName,
   reduceOpOf,
   refuse,
@@ -33,6 +34,8 @@ export interface ArrayOptions extends OperationOptions {
    * `float8e5m2` (moved, not reduced) in a Uint8Array.
    */
   dtype?: DTypeName;
+  /** In a GPU group: through pinned memory and the device, instead of over the CPUs' links. */
+  staging?: boolean;
 }
 export interface AllReduceOptions<T extends CollectiveArray> extends ArrayOptions {
   /** Default `sum`. */
@@ -91,8 +94,8 @@ export interface Call<T extends CollectiveArray = CollectiveArray> {
 
 export function allReduce<T extends CollectiveArray>(array: T, options: AllReduceOptions<T>): Call<T> {
   const dtype = begin('allReduce', array, options);
-  const reduceOp = reduceOpOf('allReduce', options.op ?? 'sum', dtype);
-  const out = options.out ?? array;
+  const reduceOp = reduceOpOf('allReduce', orDefault(options.op, 'sum'), dtype);
+  const out = orDefault(options.out, array);
   if (out !== array) checkOut('allReduce', array, out, array.length);
   return { op: 'allReduce', dtype, reduceOp, root: -1, count: array.length, input: array, out };
 }
@@ -103,7 +106,7 @@ export function broadcast<T extends CollectiveArray>(
   options: BroadcastOptions,
 ): Call<T> {
   const dtype = begin('broadcast', array, options);
-  const root = checkInteger('broadcast', 'root', options.root ?? 0, 0, group.size - 1);
+  const root = checkInteger('broadcast', 'root', orDefault(options.root, 0), 0, group.size - 1);
   return { op: 'broadcast', ...moved, dtype, root, count: array.length, input: array, out: array };
 }
 
@@ -125,9 +128,9 @@ export function reduce<T extends CollectiveArray>(
   options: ReduceOptions<T>,
 ): Call<T> {
   const dtype = begin('reduce', array, options);
-  const reduceOp = reduceOpOf('reduce', options.op ?? 'sum', dtype);
-  const root = checkInteger('reduce', 'root', options.root ?? 0, 0, group.size - 1);
-  const out = root === group.rank ? (options.out ?? array) : array;
+  const reduceOp = reduceOpOf('reduce', orDefault(options.op, 'sum'), dtype);
+  const root = checkInteger('reduce', 'root', orDefault(options.root, 0), 0, group.size - 1);
+  const out = root === group.rank ? orDefault(options.out, array) : array;
   if (out !== array) checkOut('reduce', array, out, array.length);
   return { op: 'reduce', dtype, reduceOp, root, count: array.length, input: array, out };
 }
@@ -138,7 +141,7 @@ export function reduceScatter<T extends CollectiveArray>(
   options: ReduceScatterOptions<T>,
 ): Call<T> {
   const dtype = begin('reduceScatter', array, options);
-  const reduceOp = reduceOpOf('reduceScatter', options.op ?? 'sum', dtype);
+  const reduceOp = reduceOpOf('reduceScatter', orDefault(options.op, 'sum'), dtype);
   const count = blockOf('reduceScatter', group, array);
   if (options.out !== undefined) {
     checkArray('reduceScatter', 'out', options.out);

@@ -2,6 +2,7 @@
 import { AddressInUseError, NetworkError } from '../errors.ts';
 import { checkInteger, checkOptions, refuse } from './arrays.ts';
 import type { OperationOptions } from './collectives.ts';
+import { reportFallback } from './fallback.ts';
 import type { ProcessGroupOptions } from './options.ts';
 import { ProcessGroup } from './process-group.ts';
 
@@ -12,6 +13,14 @@ export interface BackendChoice {
   /** What the group is to use. */
   backend: 'gloo' | 'nccl';
   /** Why, for `group.info()`. */
+  reason: string;
+  /** It is not what the platform has; reported where a group is formed. */
+  fellBack?: boolean;
+}
+
+/** Which way a group's votes go, and why. */
+export interface VotesChoice {
+  path: 'cpu' | 'device';
   reason: string;
 }
 
@@ -35,6 +44,8 @@ export interface DpGroupConfig extends DpInitPorts {
   dpSettings?(): Record<string, string>;
   /** The backend; Gloo otherwise. */
   dpBackend?(): BackendChoice;
+  /** Which way votes go in a group of that backend; over the devices, where there are any, otherwise. */
+  dpVotes?(backend: 'gloo' | 'nccl'): VotesChoice;
   /** Whether this process keeps the port bound for this group. */
   holdsPort?(port: number): boolean;
   /**
@@ -64,6 +75,9 @@ export interface StatelessInitOptions
     | 'backend'
     | 'secret'
     | 'allowUnauthenticated'
+    | 'device'
+    | 'ncclPath'
+    | 'votes'
   > {
   /** Takes the warning that a port was taken; `process.emitWarning` otherwise. */
   onWarning?: (text: string) => void;
@@ -140,9 +154,13 @@ export async function statelessInitDpGroup(
   }
   const choice = options.backend === undefined ? config.dpBackend?.() : undefined;
   const settings = { ...config.dpSettings?.(), ...options.settings };
+  const backend = choice?.backend ?? options.backend ?? 'gloo';
+  if (choice?.fellBack === true) reportFallback(config, groupName, choice);
+  const votes = options.votes === undefined ? config.dpVotes?.(backend) : undefined;
   const base: Omit<ProcessGroupOptions, 'masterPort'> = {
     ...rest,
-    ...(choice === undefined ? {} : { backend: choice.backend, backendReason: choice.reason }),
+    ...(choice === undefined ? {} : { backend, backendReason: choice.reason }),
+    ...(votes === undefined ? {} : { votes: votes.path, votesReason: votes.reason }),
     settings,
     groupName,
     masterAddr: config.dataParallelMasterIp,

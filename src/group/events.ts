@@ -31,6 +31,12 @@ export interface RefusedMessage extends GroupMessage {
 export interface OperationMessage extends GroupMessage {
   operation: OperationRecord;
 }
+/** `node-collectives:fallback`: a group is formed on CPUs where the platform has GPUs. */
+export interface FallbackMessage extends GroupMessage {
+  from: string;
+  to: string;
+  reason: string;
+}
 /** `node-collectives:failed`: joining, or the group, has failed. */
 export interface FailedMessage extends GroupMessage {
   error: CollectivesError;
@@ -46,6 +52,7 @@ export const channels = {
   waiting: channel('node-collectives:waiting'),
   refused: channel('node-collectives:refused'),
   addressInUse: channel('node-collectives:address-in-use'),
+  fallback: channel('node-collectives:fallback'),
   failed: channel('node-collectives:failed'),
   closed: channel('node-collectives:closed'),
 } as const;

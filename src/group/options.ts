@@ -2,14 +2,15 @@
 import { randomBytes } from 'node:crypto';
 import { isIP } from 'node:net';
 import { nearest } from '../config/nearest.ts';
-import { AbortedError, BackendUnavailableError, InvalidArgumentError } from '../errors.ts';
+import { AbortedError, InvalidArgumentError } from '../errors.ts';
 import type { NativeGroupOptions } from '../native/binding.ts';
 import { abortable, abortReason } from '../net/abortable.ts';
 import { allowedAddresses, resolveWithin } from '../net/hosts.ts';
 import { listenFdFromEnvironment } from '../net/listen-fd.ts';
 import { type AccessOptions, accessOf, checkExposure } from '../net/secret.ts';
 import { within } from '../net/within.ts';
-import { checkInteger, checkSignal, checkTimeout, refuse } from './arrays.ts';
+import { checkInteger, checkSignal, checkTimeout, orDefault, refuse } from './arrays.ts';
+import { type Backend, backendOf } from './backend.ts';
 import { type Coordination, endpointKey } from './coordination.ts';
 
 /** What a coordination store has to offer; `TcpStore` does. */
@@ -36,10 +37,21 @@ export interface ProcessGroupOptions extends AccessOptions {
   rank: number;
   /** How many ranks the group has. */
   worldSize: number;
-  /** `gloo` (default). `nccl` fails here: GPU groups are not part of this release. */
+  /**
+   * `gloo` (default), between CPUs, or `nccl`, between GPUs: NCCL or RCCL, found at run time. Asked for by name it
+   * fails where there is no GPU or no library.
+   */
   backend?: 'gloo' | 'nccl';
   /** Why this backend, where it was not the caller's choice. @internal */
   backendReason?: string;
+  /** With `nccl`: the number of this rank's device among those it may use. LOCAL_RANK or 0 otherwise. */
+  device?: number;
+  /** With `nccl`: the library to load, instead of looking for it. */
+  ncclPath?: string;
+  /** With `nccl`: whether votes go over the devices (default) or over the CPUs' links. The same on all ranks. */
+  votes?: 'cpu' | 'device';
+  /** Why they do, where it was not the caller's choice. @internal */
+  votesReason?: string;
   /** Milliseconds an operation may take. Default 300,000. */
   timeoutMs?: number;
   /** Milliseconds forming the group may take. Default 60,000. */
@@ -78,7 +90,7 @@ export interface Settled {
   native: NativeGroupOptions;
   timeoutMs: number;
   initTimeoutMs: number;
-  backendReason: string;
+  backend: Backend;
   signal: AbortSignal | undefined;
   publish: { store: CoordinationStore; key: string; address: string } | undefined;
   coordination: Coordination | undefined;
@@ -103,6 +115,10 @@ const optionNames = [
   'worldSize',
   'backend',
   'backendReason',
+  'device',
+  'ncclPath',
+  'votes',
+  'votesReason',
   'timeoutMs',
   'initTimeoutMs',
   'heartbeatMs',
@@ -126,7 +142,7 @@ function checkNames(options: object): void {
     const meant = nearest(name, known);
     const hint =
       meant === undefined
-        ? `there are ${known.filter((each) => each !== 'backendReason').join(', ')}`
+        ? `there are ${known.filter((each) => !each.endsWith('Reason')).join(', ')}`
         : `did you mean ${meant}?`;
     throw new InvalidArgumentError(`create: there is no option '${name}'; ${hint}`, { op: 'create' });
   }
@@ -143,8 +159,8 @@ function portsOf(options: ProcessGroupOptions): number[] {
     throw refuse('create', 'masterPorts', 'left out where masterPort is given', options.masterPorts);
   }
   // Without a port, rank 0 chooses one and publishes it in the store.
-  const masterPort =
-    options.masterPort ?? options.masterPorts ?? (options.store === undefined ? undefined : 0);
+  const named = options.masterPort === undefined ? options.masterPorts : options.masterPort;
+  const masterPort = orDefault(named, options.store === undefined ? undefined : 0);
   const ports: readonly unknown[] = Array.isArray(masterPort) ? masterPort : [masterPort];
   if (ports.length === 0)
     throw refuse('create', 'masterPort', 'a port or at least one candidate', masterPort);
@@ -179,12 +195,7 @@ export async function prepare(
   if (typeof options !== 'object' || options === null)
     throw refuse('create', 'options', 'an object', options);
   checkNames(options);
-  const {
-    timeoutMs = defaultTimeoutMs,
-    initTimeoutMs = defaultInitTimeoutMs,
-    backend = 'gloo',
-    signal,
-  } = options;
+  const { timeoutMs = defaultTimeoutMs, initTimeoutMs = defaultInitTimeoutMs, signal } = options;
   const masterAddr = checkText('masterAddr', options.masterAddr);
   if (masterAddr === '' || (isIP(masterAddr) === 0 && /[:/[\]\s]/.test(masterAddr))) {
     throw refuse(
@@ -200,15 +211,9 @@ export async function prepare(
   checkTimeout('create', 'timeoutMs', timeoutMs);
   checkTimeout('create', 'initTimeoutMs', initTimeoutMs);
   const { heartbeatMs, deadAfterMs } = checkHeartbeat(options);
-  if (backend !== 'gloo' && backend !== 'nccl')
-    throw refuse('create', 'backend', "'gloo' or 'nccl'", backend);
-  if (backend === 'nccl') {
-    throw new BackendUnavailableError("create: backend 'nccl' is not part of this release; use 'gloo'", {
-      op: 'create',
-    });
-  }
-  const groupName = checkText('groupName', options.groupName ?? 'default');
-  const jobId = checkText('jobId', options.jobId ?? jobIdFromEnvironment());
+  const backend = backendOf(options);
+  const groupName = checkText('groupName', orDefault(options.groupName, 'default'));
+  const jobId = checkText('jobId', orDefault(options.jobId, jobIdFromEnvironment()));
   if (options.settings !== undefined && (typeof options.settings !== 'object' || options.settings === null))
     throw refuse('create', 'settings', 'an object of names and texts', options.settings);
   const settings = Object.entries(options.settings ?? {}).flatMap(([name, value]) => {
@@ -243,23 +248,23 @@ export async function prepare(
       size,
       groupName,
       jobId,
-      generation: checkInteger('create', 'generation', options.generation ?? 0, 0, 2 ** 32 - 1),
+      generation: checkInteger('create', 'generation', orDefault(options.generation, 0), 0, 2 ** 32 - 1),
       memberId: randomBytes(8).toString('hex'),
       lineage: '',
       ranks: [],
       lost: [],
       alsoAt: [],
       allowedAddresses: allowedAddresses(),
-      settings,
       ...access,
+      settings: [...settings, ...backend.settings],
+      device: backend.device,
       initTimeoutMs: Math.ceil(initTimeoutMs),
       heartbeatMs,
       deadAfterMs,
     },
     timeoutMs: Math.ceil(timeoutMs),
     initTimeoutMs: Math.ceil(initTimeoutMs),
-    backendReason:
-      options.backendReason ?? (options.backend === undefined ? 'gloo is the default' : 'asked for by name'),
+    backend,
     signal,
     publish: undefined,
     coordination: undefined,

@@ -17,6 +17,7 @@ import {
   type StatelessInitOptions,
   statelessInitDpGroup,
   syncKvCacheMemorySize,
+  type VotesChoice,
 } from './dp.ts';
 import type { ProcessGroup } from './process-group.ts';
 
@@ -91,11 +92,24 @@ export class ParallelConfig extends ParallelSettings implements DpGroupConfig {
       return { platformBackend: 'gloo', backend: 'gloo', reason: `platform ${platform}` };
     if (deviceCount === 0) {
       const reason = `platform ${platform} has ${distBackend}, but this process sees no device`;
-      return { platformBackend: distBackend, backend: 'gloo', reason };
+      return { platformBackend: distBackend, backend: 'gloo', reason, fellBack: true };
     }
-    // GPU groups come with NCCL; until then votes and collectives of such an engine go over Gloo.
-    const reason = `platform ${platform} has ${distBackend}, which is not part of this release`;
-    return { platformBackend: distBackend, backend: 'gloo', reason };
+    if (distBackend === 'nccl') {
+      return { platformBackend: 'nccl', backend: 'nccl', reason: `platform ${platform}` };
+    }
+    const reason = `platform ${platform} has ${distBackend}, which this package does not have`;
+    return { platformBackend: distBackend, backend: 'gloo', reason, fellBack: true };
+  }
+
+  /**
+   * The votes' way: disableNcclForDpSynchronization true keeps them off the device; unset counts as false.
+   * @internal
+   */
+  dpVotes(backend: 'gloo' | 'nccl'): VotesChoice {
+    const setting = this.disableNcclForDpSynchronization ?? null;
+    const given = `disableNcclForDpSynchronization is ${setting}`;
+    if (backend === 'gloo') return { path: 'cpu', reason: `${given}; the group has no device` };
+    return { path: setting === true ? 'cpu' : 'device', reason: given };
   }
 
   /** Whether this process has the port bound: by resolution, or by the launcher. @internal */

@@ -1,5 +1,12 @@
 /** The process group: joining, collectives, closing. Bytes and waits are the native side's. */
-import { AbortedError, ClosedError, CollectivesError, InvalidArgumentError } from '../errors.ts';
+import { DeviceBuffer } from '../device/buffer.ts';
+import {
+  AbortedError,
+  ClosedError,
+  CollectivesError,
+  InvalidArgumentError,
+  UnsupportedError,
+} from '../errors.ts';
 import {
   DType,
   type NativeFormation,
@@ -11,8 +18,16 @@ import {
 } from '../native/binding.ts';
 import { abortReason, whenAborted } from '../net/abortable.ts';
 import { longestTimerMs } from '../net/within.ts';
+import { type Dump, dumpVariable, dumpWhereAsked, instanceOf, makeDump, writeDump } from '../observe/dump.ts';
 import { type GroupStats, type OperationRecord, statsOf } from '../observe/stats.ts';
-import { type CollectiveArray, checkOptions, checkSignal, checkTimeout, refuse } from './arrays.ts';
+import {
+  type CollectiveArray,
+  checkOptions,
+  checkSignal,
+  checkTimeout,
+  orDefault,
+  refuse,
+} from './arrays.ts';
 import type {
   AllGatherOptions,
   AllReduceOptions,
@@ -23,6 +38,16 @@ import type {
   ReduceScatterOptions,
 } from './collectives.ts';
 import * as calls from './collectives.ts';
+import type {
+  DeviceCall,
+  DeviceOutOptions,
+  DeviceReduceOptions,
+  DeviceReduceScatterOptions,
+  DeviceReduceToOptions,
+  DeviceRootOptions,
+} from './device-collectives.ts';
+import * as deviceCalls from './device-collectives.ts';
+import type { VotesChoice } from './dp.ts';
 import { channels, type OperationMessage, operationTrace, report } from './events.ts';
 import { form } from './forming.ts';
 import { type ProcessGroupOptions, prepare, type Settled } from './options.ts';
@@ -50,7 +75,7 @@ export interface GroupInfo {
   generation: number;
   rank: number;
   size: number;
-  backend: 'gloo';
+  backend: 'gloo' | 'nccl';
   /** Why this backend: what was asked for, or what it fell back from. */
   backendReason: string;
   /** Address of the group's store, on rank 0. */
@@ -70,6 +95,11 @@ export interface GroupInfo {
   heartbeatMs: number;
   deadAfterMs: number;
   formation: FormationTimes;
+  /** Which way the votes go, and why. */
+  votes: VotesChoice;
+  /** Of a GPU group: the library it uses, and this rank's device. */
+  library?: { name: 'NCCL' | 'RCCL'; version: string; path: string };
+  device?: { index: number; name: string; uuid: string; platform: 'cuda' | 'rocm' };
   state: 'open' | 'failed' | 'closing' | 'closed';
 }
 
@@ -159,8 +189,8 @@ export class ProcessGroup {
       generation: native.generation,
       rank: native.rank,
       size: native.size,
-      backend: 'gloo',
-      backendReason: settled.backendReason,
+      backend: settled.backend.name,
+      backendReason: settled.backend.reason,
       store: native.store,
       port: Number(native.store.slice(native.store.lastIndexOf(':') + 1)),
       portIndex: native.portIndex,
@@ -174,6 +204,9 @@ export class ProcessGroup {
       heartbeatMs: settled.native.heartbeatMs,
       deadAfterMs: settled.native.deadAfterMs,
       formation: { ...native.formation, totalMs: sum(Object.values(native.formation)) },
+      votes: { ...settled.backend.votes },
+      ...(native.library === undefined ? {} : { library: { ...native.library } }),
+      ...(native.device === undefined ? {} : { device: { ...native.device } }),
       state: this.#state,
     };
   }
@@ -193,24 +226,70 @@ export class ProcessGroup {
   }
 
   /**
+   * Writes all that this rank knows of the group to a file that `npx node-collectives inspect` reads, at any time.
+   * Where `NODE_COLLECTIVES_DUMP_DIR` is set, that happens by itself when the group fails.
+   *
+   * @param path a file, or a folder that exists; that variable's otherwise, or else the current one.
+   * @returns the file that was written.
+   * @throws the file system's error, as it is.
+   */
+  dump(path: string = process.env[dumpVariable] || '.'): string {
+    if (typeof path !== 'string' || path === '') throw refuse('dump', 'path', 'a file or a folder', path);
+    return writeDump(this.#dump('request'), path);
+  }
+
+  /**
    * Reduces `array` element by element over all ranks; every rank gets the result, the same to the last bit.
    * In place unless `out` is given. Integers are exact (sum and prod modulo 2^n); docs/collectives.md has the order
    * of floating-point sums.
    *
    * @returns the array that holds the result.
    */
-  async allReduce<T extends CollectiveArray>(array: T, options: AllReduceOptions<T> = {}): Promise<T> {
-    return this.#run(calls.allReduce(array, options), options);
+  allReduce<T extends CollectiveArray>(array: T, options?: AllReduceOptions<T>): Promise<T>;
+  /** On device memory: docs/gpu.md. */
+  allReduce(buffer: DeviceBuffer, options: DeviceReduceOptions): Promise<DeviceBuffer>;
+  async allReduce(
+    array: CollectiveArray | DeviceBuffer,
+    options: AllReduceOptions<CollectiveArray> | DeviceReduceOptions = {},
+  ): Promise<CollectiveArray | DeviceBuffer> {
+    if (DeviceBuffer.is(array)) {
+      const chosen = options as DeviceReduceOptions;
+      return this.#runDevice(deviceCalls.allReduce(array, chosen), chosen);
+    }
+    const chosen = options as AllReduceOptions<CollectiveArray>;
+    return this.#run(calls.allReduce(array, chosen), chosen);
   }
 
   /** Every rank gets `root`'s values, in place. All ranks give arrays of the same type and length. */
-  async broadcast<T extends CollectiveArray>(array: T, options: BroadcastOptions = {}): Promise<T> {
-    return this.#run(calls.broadcast(this, array, options), options);
+  broadcast<T extends CollectiveArray>(array: T, options?: BroadcastOptions): Promise<T>;
+  /** On device memory: docs/gpu.md. */
+  broadcast(buffer: DeviceBuffer, options: DeviceRootOptions): Promise<DeviceBuffer>;
+  async broadcast(
+    array: CollectiveArray | DeviceBuffer,
+    options: BroadcastOptions | DeviceRootOptions = {},
+  ): Promise<CollectiveArray | DeviceBuffer> {
+    if (DeviceBuffer.is(array)) {
+      const chosen = options as DeviceRootOptions;
+      return this.#runDevice(deviceCalls.broadcast(this, array, chosen), chosen);
+    }
+    const chosen = options as BroadcastOptions;
+    return this.#run(calls.broadcast(this, array, chosen), chosen);
   }
 
   /** Every rank gets all ranks' arrays, one after the other in rank order. */
-  async allGather<T extends CollectiveArray>(array: T, options: AllGatherOptions<T> = {}): Promise<T> {
-    return this.#run(calls.allGather(this, array, options), options);
+  allGather<T extends CollectiveArray>(array: T, options?: AllGatherOptions<T>): Promise<T>;
+  /** On device memory: docs/gpu.md. */
+  allGather(buffer: DeviceBuffer, options: DeviceOutOptions): Promise<DeviceBuffer>;
+  async allGather(
+    array: CollectiveArray | DeviceBuffer,
+    options: AllGatherOptions<CollectiveArray> | DeviceOutOptions = {},
+  ): Promise<CollectiveArray | DeviceBuffer> {
+    if (DeviceBuffer.is(array)) {
+      const chosen = options as DeviceOutOptions;
+      return this.#runDevice(deviceCalls.allGather(this, array, chosen), chosen);
+    }
+    const chosen = options as AllGatherOptions<CollectiveArray>;
+    return this.#run(calls.allGather(this, array, chosen), chosen);
   }
 
   /**
@@ -219,8 +298,19 @@ export class ProcessGroup {
    *
    * @returns on the root the array that holds the result, elsewhere the input.
    */
-  async reduce<T extends CollectiveArray>(array: T, options: ReduceOptions<T> = {}): Promise<T> {
-    return this.#run(calls.reduce(this, array, options), options);
+  reduce<T extends CollectiveArray>(array: T, options?: ReduceOptions<T>): Promise<T>;
+  /** On device memory: docs/gpu.md. */
+  reduce(buffer: DeviceBuffer, options: DeviceReduceToOptions): Promise<DeviceBuffer>;
+  async reduce(
+    array: CollectiveArray | DeviceBuffer,
+    options: ReduceOptions<CollectiveArray> | DeviceReduceToOptions = {},
+  ): Promise<CollectiveArray | DeviceBuffer> {
+    if (DeviceBuffer.is(array)) {
+      const chosen = options as DeviceReduceToOptions;
+      return this.#runDevice(deviceCalls.reduce(this, array, chosen), chosen);
+    }
+    const chosen = options as ReduceOptions<CollectiveArray>;
+    return this.#run(calls.reduce(this, array, chosen), chosen);
   }
 
   /**
@@ -229,11 +319,19 @@ export class ProcessGroup {
    *
    * @returns the array that holds this rank's block: `out`, or a new one.
    */
-  async reduceScatter<T extends CollectiveArray>(
-    array: T,
-    options: ReduceScatterOptions<T> = {},
-  ): Promise<T> {
-    return this.#run(calls.reduceScatter(this, array, options), options);
+  reduceScatter<T extends CollectiveArray>(array: T, options?: ReduceScatterOptions<T>): Promise<T>;
+  /** On device memory: docs/gpu.md. */
+  reduceScatter(buffer: DeviceBuffer, options: DeviceReduceScatterOptions): Promise<DeviceBuffer>;
+  async reduceScatter(
+    array: CollectiveArray | DeviceBuffer,
+    options: ReduceScatterOptions<CollectiveArray> | DeviceReduceScatterOptions = {},
+  ): Promise<CollectiveArray | DeviceBuffer> {
+    if (DeviceBuffer.is(array)) {
+      const chosen = options as DeviceReduceScatterOptions;
+      return this.#runDevice(deviceCalls.reduceScatter(this, array, chosen), chosen);
+    }
+    const chosen = options as ReduceScatterOptions<CollectiveArray>;
+    return this.#run(calls.reduceScatter(this, array, chosen), chosen);
   }
 
   /**
@@ -242,8 +340,19 @@ export class ProcessGroup {
    *
    * @returns the array that holds the result: `out`, or a new one.
    */
-  async allToAll<T extends CollectiveArray>(array: T, options: AllToAllOptions<T> = {}): Promise<T> {
-    return this.#run(calls.allToAll(this, array, options), options);
+  allToAll<T extends CollectiveArray>(array: T, options?: AllToAllOptions<T>): Promise<T>;
+  /** On device memory: docs/gpu.md. */
+  allToAll(buffer: DeviceBuffer, options: DeviceOutOptions): Promise<DeviceBuffer>;
+  async allToAll(
+    array: CollectiveArray | DeviceBuffer,
+    options: AllToAllOptions<CollectiveArray> | DeviceOutOptions = {},
+  ): Promise<CollectiveArray | DeviceBuffer> {
+    if (DeviceBuffer.is(array)) {
+      const chosen = options as DeviceOutOptions;
+      return this.#runDevice(deviceCalls.allToAll(this, array, chosen), chosen);
+    }
+    const chosen = options as AllToAllOptions<CollectiveArray>;
+    return this.#run(calls.allToAll(this, array, chosen), chosen);
   }
 
   /** Resolves once every rank has called it. */
@@ -309,7 +418,14 @@ export class ProcessGroup {
     const dtype = typeof values[0] === 'bigint' ? DType.int64 : DType.int32;
     try {
       const call = () =>
-        this.#native.vote<number[] & bigint[]>(dtype, ReduceOp[op], values, timeoutMs, false);
+        this.#native.vote<number[] & bigint[]>(
+          dtype,
+          ReduceOp[op],
+          values,
+          timeoutMs,
+          false,
+          this.#deviceVotes,
+        );
       return await this.#under(options.signal, isWatched() ? () => this.#watched('allReduce', call) : call);
     } catch (error) {
       throw this.#noted(error);
@@ -330,7 +446,7 @@ export class ProcessGroup {
     try {
       const seq = isWatched() ? this.#native.lastSeq() + 1 : 0;
       try {
-        return this.#native.vote(dtype, ReduceOp[op], values, timeoutMs, true);
+        return this.#native.vote(dtype, ReduceOp[op], values, timeoutMs, true, this.#deviceVotes);
       } finally {
         if (seq > 0) this.#publish(seq);
       }
@@ -339,9 +455,13 @@ export class ProcessGroup {
     }
   }
 
+  get #deviceVotes(): boolean {
+    return this.#settled.backend.votes.path === 'device';
+  }
+
   #checked(op: string, options: OperationOptions): number {
     checkOptions(op, options);
-    const timeoutMs = options.timeoutMs ?? this.#settled.timeoutMs;
+    const timeoutMs = orDefault(options.timeoutMs, this.#settled.timeoutMs);
     checkTimeout(op, 'timeoutMs', timeoutMs);
     checkSignal(op, options.signal);
     if (this.#state === 'closing' || this.#state === 'closed') {
@@ -377,14 +497,50 @@ export class ProcessGroup {
   async #run<T extends CollectiveArray>(call: calls.Call<T>, options: OperationOptions): Promise<T> {
     const { op, dtype, reduceOp, root, count, input, out } = call;
     const timeoutMs = this.#checked(op, options);
+    const staged = this.#staged(op, options);
     try {
       const start = () =>
-        this.#native.run(OpKind[op], DType[dtype], reduceOp, root, count, input, out, timeoutMs);
+        this.#native.run(OpKind[op], DType[dtype], reduceOp, root, count, input, out, timeoutMs, staged);
       await this.#under(options.signal, isWatched() ? () => this.#watched(op, start) : start);
     } catch (error) {
       throw this.#noted(error);
     }
     return out;
+  }
+
+  #staged(op: string, options: OperationOptions & { staging?: boolean }): boolean {
+    const { staging = false } = options;
+    if (typeof staging !== 'boolean') throw refuse(op, 'staging', 'a boolean', staging);
+    if (staging && this.#settled.native.device === null) {
+      throw refuse(op, 'staging', "false in a group without devices; form it with backend 'nccl'", staging);
+    }
+    return staging;
+  }
+
+  async #runDevice(call: DeviceCall, options: OperationOptions): Promise<DeviceBuffer> {
+    const { op, dtype, reduceOp, root, count, input, inputOffset, out, outOffset } = call;
+    const timeoutMs = this.#checked(op, options);
+    try {
+      const start = () =>
+        this.#native.runDevice(
+          OpKind[op],
+          dtype,
+          reduceOp,
+          root,
+          count,
+          input,
+          inputOffset,
+          out,
+          outOffset,
+          call.stream,
+          call.untilEnqueued,
+          timeoutMs,
+        );
+      await this.#under(options.signal, isWatched() ? () => this.#watched(op, start) : start);
+    } catch (error) {
+      throw this.#noted(error);
+    }
+    return call.result;
   }
 
   /** The call, told to those who subscribed; nothing of this is paid where nobody has. */
@@ -413,19 +569,51 @@ export class ProcessGroup {
   #noted(error: unknown): unknown {
     if (!(error instanceof CollectivesError)) return error;
     if (error instanceof InvalidArgumentError || error instanceof ClosedError) return error;
-    this.#failure ??= error;
-    this.#state = 'failed';
-    this.#succession.onFailure(error);
+    if (error instanceof UnsupportedError) return error;
+    this.#fail(error);
     return error;
+  }
+
+  /** Whoever hears of the failure may end the process: the dump is written first. */
+  #fail(error: CollectivesError): void {
+    this.#state = 'failed';
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    this.#succession.onFailure(error);
+    dumpWhereAsked(() => this.#dump('failure'));
+  }
+
+  #dump(reason: Dump['reason']): Dump {
+    const { native, timeoutMs, initTimeoutMs } = this.#settled;
+    const { groupName, jobId, generation, rank, size } = native;
+    const formed = this.#formed;
+    const group = {
+      groupName,
+      jobId,
+      generation,
+      rank,
+      size,
+      backend: this.#settled.backend.name,
+      backendReason: this.#settled.backend.reason,
+      state: this.#state,
+      timeoutMs,
+      initTimeoutMs,
+      ...(formed === undefined
+        ? {}
+        : {
+            instance: instanceOf(formed.token),
+            store: formed.store,
+            members: formed.members,
+            formation: formed.formation,
+          }),
+    };
+    return makeDump(reason, group, this.#failure, this.operations(), this.stats());
   }
 
   #onEvent(event: NativeGroupEvent): void {
     this.#succession.onEvent(event);
     if (event.type === 'formed') this.#formed = this.#native.info() as NativeGroupInfo;
-    if (event.type === 'failed') {
-      this.#failure = event.error;
-      this.#state = 'failed';
-    }
+    if (event.type === 'failed') this.#fail(event.error);
     if (event.type === 'ended' && this.#failure === undefined) this.#state = 'closed';
   }
 }

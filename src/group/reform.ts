@@ -12,7 +12,7 @@ import {
 } from '../errors.ts';
 import type { NativeGroup, NativeGroupEvent, NativeGroupInfo } from '../native/binding.ts';
 import { abortReason } from '../net/abortable.ts';
-import { checkInteger, checkOptions, checkTimeout, refuse } from './arrays.ts';
+import { checkInteger, checkOptions, checkTimeout, orDefault, refuse } from './arrays.ts';
 import type { Settled } from './options.ts';
 
 /** What `reform()` makes the next generation from. */
@@ -129,7 +129,13 @@ export class Succession {
       throw new InvalidArgumentError('reform: this group is being re-formed already; wait for that', facts);
     }
     const ranks = this.#participants(options.ranks);
-    const size = checkInteger('reform', 'worldSize', options.worldSize ?? ranks.length, ranks.length, 65_536);
+    const size = checkInteger(
+      'reform',
+      'worldSize',
+      orDefault(options.worldSize, ranks.length),
+      ranks.length,
+      65_536,
+    );
     if (signal?.aborted) {
       throw new AbortedError(`aborted by rank ${me}: ${abortReason(signal)}`, { ...facts, peer: me });
     }

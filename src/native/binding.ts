@@ -73,6 +73,8 @@ export interface NativeGroupOptions {
   initTimeoutMs: number;
   heartbeatMs: number;
   deadAfterMs: number;
+  /** Of a GPU group. */
+  device: { index: number; ncclPath: string } | null;
 }
 
 export type NativeGroupEvent =
@@ -95,8 +97,11 @@ export interface NativeOperation {
   reduceOp?: string;
   /** The source of a broadcast, the target of a reduce, the other rank of a send or recv. */
   root?: number;
-  /** Elements, and bytes, that this rank contributes. */
+  /** It runs on the ranks' devices. */
+  device?: boolean;
+  /** Elements: of the array, or of one rank's block for reduceScatter and allToAll. */
   count: number;
+  /** What this rank contributes; 0 for a barrier. */
   bytes: number;
   /** How it ran, e.g. `recursive doubling`; known once it has ended. */
   path?: string;
@@ -140,6 +145,9 @@ export interface NativeGroupStats {
   running: number;
   earlyFrames: number;
   links: NativeLinkCounters[];
+  /** When the group stood, and when this rank heard that it has failed: milliseconds since 1970. */
+  formedAt?: number;
+  failedAt?: number;
 }
 
 /** Milliseconds that each part of forming the group took on this rank. */
@@ -177,6 +185,9 @@ export interface NativeGroupInfo {
     address: string;
     heldPort: number;
   }[];
+  /** Of a GPU group. */
+  library?: { name: 'NCCL' | 'RCCL'; version: string; path: string };
+  device?: { index: number; name: string; uuid: string; platform: 'cuda' | 'rocm' };
 }
 
 export type NativeArray = NodeJS.TypedArray;
@@ -205,6 +216,21 @@ export interface NativeGroup {
     input: NativeArray,
     out: NativeArray,
     timeoutMs: number,
+    staged: boolean,
+  ): Promise<void>;
+  runDevice(
+    kind: number,
+    dtype: number,
+    op: number,
+    root: number,
+    count: number,
+    input: object | null,
+    inputOffset: number,
+    out: object | null,
+    outOffset: number,
+    stream: object | null,
+    untilEnqueued: boolean,
+    timeoutMs: number,
   ): Promise<void>;
   /** Numbers (int32) or bigints (int64) in, the same kind out; with `sync` this thread blocks. */
   vote<T extends number[] | bigint[]>(
@@ -213,6 +239,7 @@ export interface NativeGroup {
     values: number[] | bigint[],
     timeoutMs: number,
     sync: false,
+    onDevice: boolean,
   ): Promise<T>;
   vote<T extends number[] | bigint[]>(
     dtype: number,
@@ -220,6 +247,7 @@ export interface NativeGroup {
     values: number[] | bigint[],
     timeoutMs: number,
     sync: true,
+    onDevice: boolean,
   ): T;
 }
 

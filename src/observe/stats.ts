@@ -59,6 +59,9 @@ export interface GroupStats {
   kinds: Record<string, KindStats>;
   /** One for each other rank. */
   links: LinkStats[];
+  /** When the group stood, and when this rank heard that it has failed: milliseconds since 1970. */
+  formedAt?: number;
+  failedAt?: number;
 }
 
 /** Bits of a value that tell its bucket, as in native/core/histogram.h. */
@@ -128,5 +131,7 @@ export function statsOf(
     earlyFrames: native.earlyFrames,
     kinds,
     links: native.links,
+    ...(native.formedAt === undefined ? {} : { formedAt: native.formedAt }),
+    ...(native.failedAt === undefined ? {} : { failedAt: native.failedAt }),
   };
 }

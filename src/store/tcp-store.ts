@@ -109,8 +109,8 @@ export class TcpStore implements AsyncDisposable {
       }
       server = new StoreServer(checkFd(op, given.listenFd), -1, access.secret, access.allowUnauthenticated);
     } else {
-      const port = checkPort(op, given.port ?? 0, 0);
-      const host = checkHost(op, given.host ?? '127.0.0.1');
+      const port = checkPort(op, given.port === undefined ? 0 : given.port, 0);
+      const host = checkHost(op, given.host === undefined ? '127.0.0.1' : given.host);
       const address = await bestAddress(op, host, 60_000);
       checkExposure(op, [address], access);
       server = new StoreServer(address, port, access.secret, access.allowUnauthenticated);

@@ -97,10 +97,15 @@ export function misnamed(error: Facts, { rank, pid, early }: Blame): string | un
   return error.missing?.includes(rank) ? undefined : `it misses ${error.missing}`;
 }
 
-/** Survivors' first words about the end: when they knew, and what they say. */
-export async function verdicts(survivors: readonly Sailor[], phase: Phase): Promise<Verdict[]> {
-  // An idle rank has no call that could end; one that was joining may have formed the group by then.
-  const events: ('ended' | 'knew')[] =
-    phase === 'busy' ? ['ended'] : phase === 'idle' ? ['knew'] : ['ended', 'knew'];
-  return Promise.all(survivors.map((sailor) => sailor.next(events, hangMs)));
+/** What survivors say about the end, and when they knew. */
+export function verdicts(survivors: readonly Sailor[], phase: Phase): Promise<Verdict[]> {
+  return Promise.all(survivors.map((sailor) => verdict(sailor, phase)));
+}
+
+async function verdict(sailor: Sailor, phase: Phase): Promise<Verdict> {
+  // A call ends, or create(); an idle rank has neither, and one that was joining may have formed the group by then.
+  if (phase === 'busy') return sailor.next(['ended'], hangMs);
+  if (phase === 'idle') return sailor.next(['knew'], hangMs);
+  const first = await sailor.next(['formed', 'ended'], hangMs);
+  return first.event === 'ended' ? first : sailor.next(['knew'], hangMs);
 }

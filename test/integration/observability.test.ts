@@ -23,6 +23,9 @@ test('operations() has each call, how it ran, and its times in order', async () 
   await everyone(groups, (group) => group.broadcast(new Uint8Array(10), { root: 1 }));
   await everyone(groups, (group) => group.allGather(new BigInt64Array(3)));
   await everyone(groups, (group) => group.allReduce(new Int16Array(0)));
+  await everyone(groups, (group) => group.reduce(new Int32Array(8), { root: 1 }));
+  await everyone(groups, (group) => group.reduceScatter(new Float32Array(1_000_000)));
+  await everyone(groups, (group) => group.allToAll(new Uint8Array(6)));
   const after = Date.now();
   for (const group of groups) {
     const operations = group.operations();
@@ -35,6 +38,9 @@ test('operations() has each call, how it ran, and its times in order', async () 
       '4 broadcast uint8  1 10 10 gloo tree done',
       '5 allGather int64   3 24 direct done',
       '6 allReduce int16 sum  0 0 dissemination done',
+      '7 reduce int32 sum 1 8 32 binomial tree done',
+      '8 reduceScatter float32 sum  500000 4000000 ring done',
+      '9 allToAll uint8   3 6 direct done',
     ]);
     for (const operation of operations) {
       // The two clocks are read a moment apart, and one may be slewed.
@@ -47,7 +53,7 @@ test('operations() has each call, how it ran, and its times in order', async () 
     }
   }
   await closeAll(groups);
-  expect(groups[0]!.operations()).toHaveLength(6);
+  expect(groups[0]!.operations()).toHaveLength(9);
 });
 
 test('what runs and what waits for its turn is there as well, and who was missing afterwards', async () => {

@@ -24,7 +24,7 @@ Stamp stampOf(uint64_t seq, OpKind kind = OpKind::kAllReduce) {
 }
 
 TEST_CASE("a record goes from running to done, and keeps its times in order") {
-  Recorder recorder;
+  Recorder recorder(2);
   const auto called = Clock::now();
   recorder.begun(stampOf(1), called);
   REQUIRE(recorder.operations().size() == 1);
@@ -50,7 +50,7 @@ TEST_CASE("a record goes from running to done, and keeps its times in order") {
 }
 
 TEST_CASE("a failure keeps its code and who was missing, and counts as no latency") {
-  Recorder recorder;
+  Recorder recorder(2);
   recorder.begun(stampOf(1), Clock::now());
   ErrorFacts facts;
   facts.missing = {2, 5};
@@ -73,8 +73,17 @@ TEST_CASE("a failure keeps its code and who was missing, and counts as no latenc
   CHECK(counters.kinds.at(OpKind::kAllReduce).latency.count() == 0);
 }
 
+TEST_CASE("bytes are what this rank contributes") {
+  const Recorder recorder(4);
+  const auto bytes = [&](OpKind kind) { return recorder.queued(stampOf(1, kind), Clock::now()).bytes; };
+  CHECK(bytes(OpKind::kBarrier) == 0);
+  CHECK(bytes(OpKind::kAllGather) == 12);
+  CHECK(bytes(OpKind::kReduceScatter) == 48);
+  CHECK(bytes(OpKind::kAllToAll) == 48);
+}
+
 TEST_CASE("the last 256 are kept, oldest first, and found by number") {
-  Recorder recorder;
+  Recorder recorder(2);
   for (uint64_t seq = 1; seq <= 1000; ++seq) {
     recorder.begun(stampOf(seq), Clock::now());
     recorder.ended(seq, "alone", {}, nullptr);
@@ -92,7 +101,7 @@ TEST_CASE("the last 256 are kept, oldest first, and found by number") {
 }
 
 TEST_CASE("several run at a time and end in any order") {
-  Recorder recorder;
+  Recorder recorder(2);
   for (uint64_t seq = 1; seq <= 3; ++seq) recorder.begun(stampOf(seq), Clock::now());
   recorder.ended(2, "nccl", {}, nullptr);
   recorder.ended(7, "nccl", {}, nullptr);  // unknown: nothing happens
@@ -102,7 +111,7 @@ TEST_CASE("several run at a time and end in any order") {
 }
 
 TEST_CASE("other threads read while operations come and go") {
-  Recorder recorder;
+  Recorder recorder(2);
   std::atomic<bool> over{false};
   std::vector<std::thread> readers;
   std::atomic<uint64_t> reads{0};

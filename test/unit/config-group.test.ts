@@ -68,8 +68,21 @@ describe('what a configuration gives to set-up', () => {
       reason: 'platform cpu',
     });
     const none = choice({ deviceCount: 0 });
-    expect(none).toMatchObject({ platformBackend: 'nccl', backend: 'gloo' });
+    expect(none).toMatchObject({ platformBackend: 'nccl', backend: 'gloo', fellBack: true });
     expect(none.reason).toContain('sees no device');
-    expect(choice({ platform: 'xpu', distBackend: 'xccl' }).platformBackend).toBe('xccl');
+    const rocm = choice({ platform: 'rocm', distBackend: 'nccl', deviceCount: 1 });
+    expect(rocm).toEqual({ platformBackend: 'nccl', backend: 'nccl', reason: 'platform rocm' });
+    const xpu = choice({ platform: 'xpu', distBackend: 'xccl', deviceCount: 1 });
+    expect(xpu).toMatchObject({ platformBackend: 'xccl', backend: 'gloo', fellBack: true });
+  });
+
+  test('the way of the votes follows disableNcclForDpSynchronization', () => {
+    const votes = (setting: boolean | null, backend: 'gloo' | 'nccl') =>
+      new ParallelConfig({ disableNcclForDpSynchronization: setting }, { env: {}, host }).dpVotes(backend);
+    const reason = 'disableNcclForDpSynchronization is';
+    expect(votes(true, 'nccl')).toEqual({ path: 'cpu', reason: `${reason} true` });
+    expect(votes(false, 'nccl')).toEqual({ path: 'device', reason: `${reason} false` });
+    expect(votes(null, 'nccl')).toEqual({ path: 'device', reason: `${reason} null` });
+    expect(votes(false, 'gloo')).toEqual({ path: 'cpu', reason: `${reason} false; the group has no device` });
   });
 });

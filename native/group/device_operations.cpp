@@ -1,0 +1,218 @@
+#include "group/device_operations.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+namespace nc::group {
+
+namespace {
+
+// The device is asked at short intervals at first, then at longer ones: an eighth of what it has taken so
+// far.
+constexpr std::chrono::microseconds kPollLeast{20};
+constexpr std::chrono::microseconds kPollMost{1000};
+constexpr Millis kErrorCheck{2};
+// As in Mesh: after so long the others are told that this rank waits, and the user for whom.
+constexpr Millis kTellAfter{50};
+constexpr std::array<Millis, 2> kNoticeAfter{Millis{5000}, Millis{30000}};
+
+bool leavesGroup(const Error& error) {
+  return error.code == ErrorCode::kInvalidArgument || error.code == ErrorCode::kUnsupported;
+}
+
+}  // namespace
+
+DeviceOperations::DeviceOperations(transport::Mesh& mesh, std::unique_ptr<nccl::Communicator> communicator,
+                                   Recorder& recorder, std::function<void()> onRoom)
+    : mesh_(mesh),
+      recorder_(recorder),
+      path_(communicator->api().flavour() == nccl::Flavour::kNccl ? "nccl" : "rccl"),
+      communicator_(std::move(communicator)),
+      onRoom_(std::move(onRoom)) {}
+
+void DeviceOperations::add(std::unique_ptr<Task> task) {
+  auto entry = std::make_unique<Entry>();
+  entry->stamp = task->stamp;
+  entry->deadline = task->deadline;
+  entry->part = *task->device;
+  entry->task = std::move(task);
+  entry->began = Clock::now();
+  const Stamp stamp = entry->stamp;
+  entries_.push_back(std::move(entry));
+  mesh_.setBeside(entries_.front()->stamp);
+  mesh_.announce(stamp);
+  launch();
+}
+
+Clock::time_point DeviceOperations::step() {
+  if (entries_.empty()) return Clock::time_point::max();
+  const auto now = Clock::now();
+  launch();
+  reap();
+  if (entries_.empty()) return Clock::time_point::max();
+  watch(now);
+  const auto age = std::chrono::duration_cast<std::chrono::microseconds>(now - launched_);
+  return now + std::clamp(age / 8, kPollLeast, kPollMost);
+}
+
+// A communicator takes one call at a time: the next goes out once the last is on its stream.
+void DeviceOperations::launch() {
+  for (;;) {
+    if (called_ > 0 && entries_[called_ - 1]->state == State::kCalled) {
+      if (!communicator_->ready()) return;
+      enqueued(*entries_[called_ - 1]);
+    }
+    if (called_ == entries_.size()) return;
+    Entry& next = *entries_[called_];
+    try {
+      call(next);
+      next.state = State::kCalled;
+      ++called_;
+    } catch (const Error& error) {
+      if (!leavesGroup(error)) throw;
+      // The same on all ranks, since their calls and libraries are: nothing has happened.
+      recorder_.ended(next.stamp.seq, nullptr, {}, &error);
+      finish(next, &error);
+      entries_.erase(entries_.begin() + static_cast<ptrdiff_t>(called_));
+      dropFinished(entries_.size() + 1);
+    }
+  }
+}
+
+// A staged operation has its input and output in one piece of device memory, in place where NCCL can.
+void DeviceOperations::call(Entry& entry) {
+  const nccl::StreamHandle stream = streamOf(entry);
+  DevicePart& part = entry.part;
+  if (part.staged) {
+    const nccl::Extent extent = nccl::extentOf(entry.stamp, communicator_->rank(), communicator_->size());
+    const bool apart = entry.stamp.kind == OpKind::kAllToAll;
+    const size_t bytes = apart ? extent.in + extent.out : std::max(extent.in, extent.out);
+    entry.scratch = communicator_->takeScratch(bytes);
+    const nccl::DevicePtr base = entry.scratch.device;
+    const bool gathers = entry.stamp.kind == OpKind::kAllGather;
+    part.in = base + (gathers ? static_cast<size_t>(communicator_->rank()) * extent.in : 0);
+    part.out = base + stagedOffset(entry);
+    if (extent.in > 0) {
+      std::memcpy(entry.scratch.host, entry.task->in, extent.in);
+      communicator_->runtime().copyToDevice(communicator_->device(), part.in, entry.scratch.host, extent.in,
+                                            stream);
+    }
+  }
+  communicator_->call(entry.stamp, part.in, part.out, stream);
+}
+
+size_t DeviceOperations::stagedOffset(const Entry& entry) const {
+  const nccl::Extent extent = nccl::extentOf(entry.stamp, communicator_->rank(), communicator_->size());
+  if (entry.stamp.kind == OpKind::kAllToAll) return extent.in;
+  if (entry.stamp.kind == OpKind::kReduceScatter)
+    return static_cast<size_t>(communicator_->rank()) * extent.out;
+  return 0;
+}
+
+void DeviceOperations::enqueued(Entry& entry) {
+  const nccl::StreamHandle stream = streamOf(entry);
+  if (entry.part.staged) {
+    const nccl::Extent extent = nccl::extentOf(entry.stamp, communicator_->rank(), communicator_->size());
+    if (extent.out > 0) {
+      communicator_->runtime().copyToHost(communicator_->device(), entry.scratch.host, entry.part.out,
+                                          extent.out, stream);
+    }
+  }
+  entry.event = communicator_->record(stream);
+  entry.state = State::kRunning;
+  launched_ = Clock::now();
+  if (entry.part.untilEnqueued) finish(entry, nullptr);
+}
+
+// What is done, of each stream in order.
+void DeviceOperations::reap() {
+  busy_.clear();
+  const size_t before = entries_.size();
+  for (size_t i = 0; i < called_;) {
+    Entry& entry = *entries_[i];
+    const nccl::StreamHandle stream = streamOf(entry);
+    const bool behind = std::find(busy_.begin(), busy_.end(), stream) != busy_.end();
+    if (behind || entry.state != State::kRunning || !communicator_->done(entry.event)) {
+      busy_.push_back(stream);
+      ++i;
+      continue;
+    }
+    communicator_->recycle(std::exchange(entry.event, nullptr));
+    if (entry.part.staged) {
+      const nccl::Extent extent = nccl::extentOf(entry.stamp, communicator_->rank(), communicator_->size());
+      if (extent.out > 0) std::memcpy(entry.task->out, entry.scratch.host, extent.out);
+      communicator_->recycle(std::exchange(entry.scratch, {}));
+    }
+    recorder_.ended(entry.stamp.seq, path_, {}, nullptr);
+    finish(entry, nullptr);
+    entries_.erase(entries_.begin() + static_cast<ptrdiff_t>(i));
+    --called_;
+  }
+  dropFinished(before);
+}
+
+void DeviceOperations::dropFinished(size_t before) {
+  mesh_.setBeside(entries_.empty() ? std::nullopt : std::optional(entries_.front()->stamp));
+  if (entries_.size() < before && (before >= kMost || entries_.empty())) onRoom_();
+}
+
+// Limits, notices, and what the library says of itself.
+void DeviceOperations::watch(Clock::time_point now) {
+  if (now >= errorCheck_) {
+    errorCheck_ = now + kErrorCheck;
+    communicator_->ready();
+    for (const auto& entry : entries_) {
+      mesh_.checkStaying(entry->stamp);
+      if (now >= entry->deadline.at()) mesh_.failLate(entry->stamp, entry->deadline);
+    }
+  }
+  Entry& oldest = *entries_.front();
+  const auto waited = now - oldest.began;
+  if (!oldest.told && waited >= kTellAfter) {
+    oldest.told = true;
+    mesh_.tellWaiting(oldest.stamp);
+  }
+  if (oldest.notices < kNoticeAfter.size() && waited >= kNoticeAfter[oldest.notices]) {
+    ++oldest.notices;
+    if (mesh_.onWaiting) {
+      mesh_.onWaiting(oldest.stamp, std::chrono::duration_cast<Millis>(waited), mesh_.missing(oldest.stamp));
+    }
+  }
+}
+
+void DeviceOperations::finish(Entry& entry, const Error* error) {
+  if (!entry.task) return;
+  Task& ended = *entry.task;
+  // Not kept by the task: it is destroyed on the JavaScript thread, whenever that has time.
+  ended.device->keep.reset();
+  ended.finish(std::move(entry.task), error);
+}
+
+nccl::StreamHandle DeviceOperations::streamOf(const Entry& entry) {
+  return entry.part.ownStream ? communicator_->stream() : entry.part.stream;
+}
+
+void DeviceOperations::reject(const Error& cause) {
+  for (const auto& entry : entries_) {
+    recorder_.ended(entry->stamp.seq, path_, {}, &cause);
+    finish(*entry, &cause);
+  }
+}
+
+void DeviceOperations::abort(Millis limit) {
+  std::vector<std::shared_ptr<void>> keep;
+  for (const auto& entry : entries_) {
+    if (entry->part.keep) keep.push_back(std::move(entry->part.keep));
+  }
+  entries_.clear();
+  called_ = 0;
+  communicator_->abort(limit, std::move(keep));
+}
+
+void DeviceOperations::close(Millis limit) {
+  communicator_->close(limit);
+}
+
+}  // namespace nc::group

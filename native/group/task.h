@@ -1,0 +1,44 @@
+// One operation on its way through a group.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "core/deadline.h"
+#include "core/error.h"
+#include "core/operation.h"
+#include "nccl/device_runtime.h"
+
+namespace nc::group {
+
+// What an operation on the device has more than one on the CPU.
+struct DevicePart {
+  nccl::DevicePtr in = 0;
+  nccl::DevicePtr out = 0;
+  nccl::StreamHandle stream = nullptr;  // the caller's; the group's own where `ownStream`
+  bool ownStream = true;
+  // Data are in host memory, Task::in and Task::out, and go through pinned memory.
+  bool staged = false;
+  // The caller is done once it is on the stream.
+  bool untilEnqueued = false;
+  // Memory and stream: kept until the device has done with them. Released on any thread.
+  std::shared_ptr<void> keep;
+};
+
+// The caller owns the memory until finish(); that of the device part belongs to `keep`.
+class Task {
+ public:
+  virtual ~Task() = default;
+  // The operation has ended; `error` is null if it succeeded. Takes the task over.
+  virtual void finish(std::unique_ptr<Task> self, const Error* error) noexcept = 0;
+
+  Stamp stamp;               // seq is given by submit(),
+  Clock::time_point called;  // and so is this
+  Deadline deadline = Deadline::never();
+  const void* in = nullptr;
+  void* out = nullptr;
+  bool firstSent = false;  // see gloo::Collectives::firstMessage()
+  std::optional<DevicePart> device;
+};
+
+}  // namespace nc::group

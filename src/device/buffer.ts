@@ -1,0 +1,156 @@
+/** Memory on a device. */
+import { ClosedError } from '../errors.ts';
+import { type CollectiveArray, checkArray, checkInteger, refuse } from '../group/arrays.ts';
+import { defaultDevice, devicesOf, lane, type MemoryHandle } from './lane.ts';
+import { checkDevice, Stream } from './stream.ts';
+
+/** Options of copies. */
+export interface CopyOptions {
+  /** In the order of this stream; otherwise in the order of the copies that name none. */
+  stream?: Stream;
+  /** Bytes from the buffer's start. Default 0. */
+  byteOffset?: number;
+}
+
+/** What the parts of one allocation share. */
+interface Allocation {
+  handle: MemoryHandle;
+  disposed: boolean;
+}
+
+/**
+ * A piece of memory on a device: bytes without a type. Freed by `using`, dispose(), with the object, or at the end
+ * of the environment; where an operation still uses it then, at the end of that.
+ */
+export class DeviceBuffer {
+  readonly #allocation: Allocation;
+  readonly #offset: number;
+  readonly #address: bigint;
+  readonly byteLength: number;
+  /** Number of its device. */
+  readonly device: number;
+
+  private constructor(
+    allocation: Allocation,
+    offset: number,
+    byteLength: number,
+    device: number,
+    address: bigint,
+  ) {
+    this.#allocation = allocation;
+    this.#offset = offset;
+    this.byteLength = byteLength;
+    this.device = device;
+    this.#address = address;
+  }
+
+  /**
+   * New memory, with anything in it.
+   *
+   * @param options `device`: its number; LOCAL_RANK or 0 otherwise.
+   * @throws BackendUnavailableError where there is no GPU; InvalidArgumentError for a wrong device; ResourceError
+   *   when the device has not that much left.
+   */
+  static async allocate(bytes: number, options: { device?: number } = {}): Promise<DeviceBuffer> {
+    const op = 'DeviceBuffer.allocate';
+    checkInteger(op, 'bytes', bytes, 0, Number.MAX_SAFE_INTEGER);
+    const device = checkDevice(op, options?.device ?? defaultDevice());
+    const [address, handle] = await lane().allocate(device, bytes);
+    return new DeviceBuffer({ handle, disposed: false }, 0, bytes, device, address);
+  }
+
+  /**
+   * Memory that somebody else owns, and keeps for as long as this object is used. The driver is asked whether it is
+   * device memory, on that device and of at least that size.
+   *
+   * @throws InvalidArgumentError where it is not.
+   */
+  static async wrap(options: { address: bigint; bytes: number; device?: number }): Promise<DeviceBuffer> {
+    const op = 'DeviceBuffer.wrap';
+    if (typeof options !== 'object' || options === null) throw refuse(op, 'options', 'an object', options);
+    const { address, bytes } = options;
+    if (typeof address !== 'bigint' || address <= 0n || address >= 2n ** 64n) {
+      throw refuse(op, 'address', 'a bigint of 64 bits, not 0', address);
+    }
+    checkInteger(op, 'bytes', bytes, 0, Number.MAX_SAFE_INTEGER);
+    const device = checkDevice(op, options.device ?? defaultDevice());
+    const [, handle] = await lane().wrap(device, bytes, address);
+    return new DeviceBuffer({ handle, disposed: false }, 0, bytes, device, address);
+  }
+
+  /** Where it lies, for an engine that works on it. */
+  get address(): bigint {
+    this.#check('address');
+    return this.#address;
+  }
+
+  /** A part of it, which shares its memory and its end. */
+  subarray(byteOffset: number, bytes: number = this.byteLength - byteOffset): DeviceBuffer {
+    this.#check('subarray');
+    checkInteger('subarray', 'byteOffset', byteOffset, 0, this.byteLength);
+    checkInteger('subarray', 'bytes', bytes, 0, this.byteLength - byteOffset);
+    const address = this.#address + BigInt(byteOffset);
+    return new DeviceBuffer(this.#allocation, this.#offset + byteOffset, bytes, this.device, address);
+  }
+
+  /**
+   * Copies `array` to the device, through pinned memory; it must not be changed until the promise resolves, which it
+   * does when the device has the data.
+   */
+  async copyFrom(array: CollectiveArray, options: CopyOptions = {}): Promise<void> {
+    await this.#copy('copyFrom', array, true, options);
+  }
+
+  /** Copies from the device; resolves with `array` once it holds the data. */
+  async copyTo<T extends CollectiveArray>(array: T, options: CopyOptions = {}): Promise<T> {
+    await this.#copy('copyTo', array, false, options);
+    return array;
+  }
+
+  async #copy(op: string, array: CollectiveArray, toDevice: boolean, options: CopyOptions): Promise<void> {
+    this.#check(op);
+    checkArray(op, 'array', array);
+    if (typeof options !== 'object' || options === null) throw refuse(op, 'options', 'an object', options);
+    const { byteOffset = 0 } = options;
+    checkInteger(op, 'byteOffset', byteOffset, 0, this.byteLength);
+    if (array.byteLength > this.byteLength - byteOffset) {
+      throw refuse(op, 'array', `at most ${this.byteLength - byteOffset} bytes long`, array.byteLength);
+    }
+    const stream = options.stream === undefined ? null : Stream.handleOf(options.stream, op);
+    await lane().copy(this.#allocation.handle, this.#offset + byteOffset, array, toDevice, stream);
+  }
+
+  /** Gives the memory back, that of all its parts; using them afterwards is an error. May be called again. */
+  dispose(): void {
+    if (this.#allocation.disposed) return;
+    this.#allocation.disposed = true;
+    devicesOf().disposeHandle(this.#allocation.handle);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #check(op: string): void {
+    if (this.#allocation.disposed) {
+      throw new ClosedError(`${op}: the DeviceBuffer has been disposed of`, { op });
+    }
+  }
+
+  /** @internal */
+  static is(value: unknown): value is DeviceBuffer {
+    return typeof value === 'object' && value !== null && #allocation in value;
+  }
+
+  /** What the native side needs of it. @internal */
+  static part(
+    value: unknown,
+    op: string,
+    name: string,
+  ): { handle: MemoryHandle; offset: number; byteLength: number; allocation: object } {
+    if (!DeviceBuffer.is(value)) throw refuse(op, name, 'a DeviceBuffer', value);
+    value.#check(op);
+    const allocation = value.#allocation;
+    return { handle: allocation.handle, offset: value.#offset, byteLength: value.byteLength, allocation };
+  }
+}

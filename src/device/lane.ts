@@ -1,0 +1,73 @@
+/** The native side of device memory: one thread for each JavaScript environment, started at first use. */
+import { binding } from '../native/binding.ts';
+
+declare const brand: unique symbol;
+/** A native handle: a tagged external that only the addon can look into. */
+export interface Handle<Sort extends string> {
+  readonly [brand]: Sort;
+}
+export type MemoryHandle = Handle<'memory'>;
+export type StreamHandle = Handle<'stream'>;
+export type EventHandle = Handle<'event'>;
+
+/** A GPU that this process may use. */
+export interface DeviceInfo {
+  /** Its number among those that CUDA_VISIBLE_DEVICES or HIP_VISIBLE_DEVICES leave, from 0. */
+  index: number;
+  platform: 'cuda' | 'rocm';
+  name: string;
+  /** Empty where the driver does not tell. */
+  uuid: string;
+  /** On the PCI bus. */
+  busId: string;
+  memoryBytes: number;
+}
+
+export interface NativeDeviceLane {
+  devices(): Promise<DeviceInfo[]>;
+  allocate(device: number, bytes: number): Promise<[address: bigint, MemoryHandle]>;
+  wrap(device: number, bytes: number, address: bigint): Promise<[address: bigint, MemoryHandle]>;
+  copy(
+    memory: MemoryHandle,
+    offset: number,
+    array: NodeJS.TypedArray,
+    toDevice: boolean,
+    stream: StreamHandle | null,
+  ): Promise<void>;
+  makeStream(device: number): Promise<[handle: bigint, StreamHandle]>;
+  wrapStream(device: number, handle: bigint): Promise<[handle: bigint, StreamHandle]>;
+  synchronize(on: StreamHandle | EventHandle, isEvent: boolean): Promise<void>;
+}
+
+interface DeviceBinding {
+  DeviceLane: new (cudaPath: string, hipPath: string) => NativeDeviceLane;
+  disposeHandle(handle: Handle<string>): void;
+  recordEvent(stream: StreamHandle): EventHandle;
+  waitEvent(stream: StreamHandle, event: EventHandle): void;
+  eventDone(event: EventHandle): boolean;
+}
+
+export const devicesOf = (): DeviceBinding => binding() as unknown as DeviceBinding;
+
+let started: NativeDeviceLane | undefined;
+
+/** This environment's lane. */
+export function lane(): NativeDeviceLane {
+  started ??= new (devicesOf().DeviceLane)('', '');
+  return started;
+}
+
+/**
+ * The GPUs that this process may use. Loads the driver, which can take a second; nothing is allocated on them.
+ *
+ * @throws BackendUnavailableError that says what was looked for, where there is none.
+ */
+export function devices(): Promise<DeviceInfo[]> {
+  return lane().devices();
+}
+
+/** The device that a launcher has given to this process: LOCAL_RANK, or else the first. */
+export function defaultDevice(env: NodeJS.ProcessEnv = process.env): number {
+  const text = env['LOCAL_RANK'];
+  return text !== undefined && /^\d{1,4}$/.test(text) ? Number(text) : 0;
+}

@@ -1,0 +1,210 @@
+/** Forming GPU groups over the stand-ins: what must be equal, what must differ, and what a broken library does. */
+import { describe, expect, test } from 'vitest';
+import {
+  type Answer,
+  ask,
+  askAll,
+  endAll,
+  flavours,
+  formAll,
+  formEach,
+  freePort,
+  gpuProcesses,
+  standinEnv,
+  untilThread,
+  valuesOf,
+} from '../helpers/gpu-ranks.ts';
+import type { RankProcess } from '../helpers/ranks.ts';
+
+/** All have the same error, and all but one as a consequence. */
+function expectSame(answers: Answer[], code: string, text: RegExp): void {
+  for (const { error } of answers) {
+    expect(error).toMatchObject({ code });
+    expect(error.message).toMatch(text);
+  }
+  expect(new Set(answers.map(({ error }) => error.message)).size).toBe(1);
+}
+
+/** Ends processes of which something may be stuck in a library. */
+async function leave(ranks: readonly RankProcess[]): Promise<void> {
+  for (const rank of ranks) rank.child.stdin?.end();
+  for (const rank of ranks) expect((await rank.exited).signal, rank.output).toBeNull();
+}
+
+describe.each(flavours)('%s', (flavour) => {
+  test('two ranks on one device are refused by name', async () => {
+    const ranks = await gpuProcesses(flavour, 3);
+    const answers = await formAll(ranks, (rank: number) => ({ device: rank === 2 ? 0 : rank }));
+    for (const { error } of answers) {
+      expect(error).toMatchObject({ code: 'GROUP_MISMATCH', peer: 2 });
+      expect(error.message).toMatch(/rank 0 .*rank 2 .*use the same device GPU-/);
+    }
+    await endAll(ranks, []);
+  });
+
+  test('a device that is not there, and none at all', async () => {
+    const ranks = await gpuProcesses(flavour, 2);
+    expectSame(
+      await formAll(ranks, (rank: number) => ({ device: rank === 1 ? 8 : 0 })),
+      'INVALID_ARGUMENT',
+      /^rank 1, device 8: there is no device 8; this process may use 8 devices/,
+    );
+    await endAll(ranks, []);
+
+    const hidden = flavour === 'nccl' ? 'CUDA_VISIBLE_DEVICES' : 'HIP_VISIBLE_DEVICES';
+    const blind = await gpuProcesses(flavour, 2, (rank) => (rank === 1 ? { [hidden]: '' } : {}));
+    expectSame(await formAll(blind), 'BACKEND_UNAVAILABLE', new RegExp(hidden));
+    await endAll(blind, []);
+  });
+
+  test('a library that is not there fails by name, as does one that lacks what is needed', async () => {
+    const ranks = await gpuProcesses(flavour, 2, (rank) =>
+      rank === 1 ? { NODE_COLLECTIVES_NCCL_PATH: '/nowhere/libnccl.so' } : {},
+    );
+    const answers = await formAll(ranks);
+    expectSame(answers, 'BACKEND_UNAVAILABLE', /\/nowhere\/libnccl\.so/);
+    expect(answers.map(({ error }) => error.consequence)).toEqual([true, undefined]);
+    await endAll(ranks, []);
+  });
+
+  test('versions that differ are refused with both', async () => {
+    const other = flavour === 'nccl' ? 'libnccl-2.29.so.2' : 'librccl-2.13.so.1';
+    const ranks = await gpuProcesses(flavour, 2, (rank) => (rank === 1 ? standinEnv(flavour, other) : {}));
+    expectSame(
+      await formAll(ranks),
+      'GROUP_MISMATCH',
+      /version: 2\.\d+\.\d on rank 0 .* and 2\.\d+\.\d on rank 1 /,
+    );
+    await endAll(ranks, []);
+  });
+
+  test('backends and ways of voting that differ are refused with both', async () => {
+    const ranks = await gpuProcesses(flavour, 2);
+    const gloo = { backend: 'gloo', device: undefined };
+    expectSame(
+      await formAll(ranks, (rank: number) => (rank === 1 ? gloo : {})),
+      'GROUP_MISMATCH',
+      /backend is nccl on rank 0 .* gloo on rank 1/,
+    );
+    expectSame(
+      await formAll(ranks, (rank: number) => ({ votes: rank === 1 ? 'cpu' : 'device' })),
+      'GROUP_MISMATCH',
+      /votes is device on rank 0 .* cpu on rank 1/,
+    );
+    // Nothing is left of either: the next one forms.
+    await valuesOf(formAll(ranks));
+    await endAll(ranks);
+  });
+
+  test('an init that hangs ends at the deadline on all', async () => {
+    const ranks = await gpuProcesses(flavour, 3, (rank) =>
+      rank === 1 ? { NC_STANDIN_FAULTS: 'init-hang' } : {},
+    );
+    const late = await formAll(ranks, { initTimeoutMs: 1500 });
+    for (const { error, ms } of late) {
+      expect(error.code).toBe('TIMEOUT');
+      expect(ms).toBeLessThan(3500);
+    }
+    await leave(ranks);
+  });
+
+  test('an abort ends a hanging init at once', async () => {
+    const ranks = await gpuProcesses(flavour, 3, (rank) =>
+      rank === 1 ? { NC_STANDIN_FAULTS: 'init-hang' } : {},
+    );
+    const masterPort = await freePort();
+    const text = (rank: number) => `
+      const aborting = new AbortController();
+      const forming = api.ProcessGroup.create({ masterAddr: '127.0.0.1', masterPort: ${masterPort}, rank: ${rank},
+        worldSize: 3, backend: 'nccl', device: ${rank}, initTimeoutMs: 20000, signal: aborting.signal });
+      forming.catch(() => {});
+      if (${rank} === 2) {
+        globalThis.aborted = () => { globalThis.began = performance.now(); aborting.abort(new Error('enough')); };
+      }
+      return forming.then(() => 'formed', (error) => [error.code, error.message, performance.now() - globalThis.began]);`;
+    const answers = Promise.all(ranks.map((rank, i) => ask(rank, 'run', { text: text(i) })));
+    // Once the links stand, only the communicator is missing.
+    await Promise.all(ranks.map((rank) => untilThread(rank.pid, 'standin-stream')));
+    await ask(ranks[2], 'run', { text: 'globalThis.aborted()' });
+    const said = await answers;
+    for (const { value } of said) {
+      expect(value[0]).toBe('ABORTED');
+      expect(value[1]).toMatch(/aborted by rank 2: enough/);
+    }
+    expect(said[2]?.value[2]).toBeLessThan(400);
+    await leave(ranks);
+  });
+
+  test('an init that fails on one rank is the failure of all', async () => {
+    const ranks = await gpuProcesses(flavour, 3, (rank) =>
+      rank === 2 ? { NC_STANDIN_FAULTS: 'init-fail' } : {},
+    );
+    const answers = await formAll(ranks);
+    expectSame(answers, 'DEVICE', /./);
+    await endAll(ranks, []);
+  });
+
+  test('a rank that dies while the others make the communicator is lost by name', async () => {
+    const ranks = await gpuProcesses(flavour, 3, (rank) =>
+      rank === 1 ? { NC_STANDIN_FAULTS: 'init-hang' } : {},
+    );
+    const forming = (await formEach(ranks)).map((answer) => answer.catch(() => undefined));
+    await Promise.all(ranks.map((rank) => untilThread(rank.pid, 'standin-stream')));
+    ranks[1]?.kill();
+    const began = performance.now();
+    for (const answer of [forming[0], forming[2]]) {
+      expect((await answer)?.error).toMatchObject({ code: 'RANK_LOST', peer: 1 });
+    }
+    expect(performance.now() - began).toBeLessThan(1000);
+  });
+
+  test('the parallel configuration chooses the backend and the votes', async () => {
+    const ranks = await gpuProcesses(flavour, 2, (rank) => ({ LOCAL_RANK: String(rank) }));
+    const form = async (settings: object, deviceCount: number) => {
+      const port = await freePort();
+      return Promise.all(
+        ranks.map((process, rank) =>
+          ask(process, 'configured', {
+            settings,
+            host: { platform: 'cuda', deviceCount, distBackend: 'nccl', customAllReduce: true },
+            env: {
+              VLLM_DP_SIZE: '2',
+              VLLM_DP_RANK: String(rank),
+              VLLM_DP_MASTER_IP: '127.0.0.1',
+              VLLM_DP_MASTER_PORT: String(port),
+            },
+          }),
+        ),
+      );
+    };
+    for (const [setting, path] of [
+      [true, 'cpu'],
+      [false, 'device'],
+      [null, 'device'],
+    ] as const) {
+      const infos = await valuesOf(form({ disableNcclForDpSynchronization: setting }, 8));
+      for (const info of infos) {
+        expect(info).toMatchObject({
+          backend: 'nccl',
+          backendReason: 'platform cuda',
+          votes: { path, reason: `disableNcclForDpSynchronization is ${setting}` },
+        });
+      }
+      const said = await Promise.all(ranks.map((rank, i) => ask(rank, 'votes', { value: i === 1 })));
+      for (const { value } of said) expect(value[0]).toBe(true);
+      await valuesOf(askAll(ranks, 'close'));
+    }
+    // A process that sees no device falls back, and says so.
+    const infos = await valuesOf(form({}, 0));
+    for (const info of infos) {
+      expect(info).toMatchObject({ backend: 'gloo', votes: { path: 'cpu' } });
+      expect((info as { backendReason: string }).backendReason).toContain('sees no device');
+    }
+    for (const rank of ranks) {
+      const told = await rank.next('fallback');
+      expect(told).toMatchObject({ from: 'nccl', to: 'gloo', groupName: 'dp' });
+      expect(rank.output).toContain('BACKEND_FALLBACK');
+    }
+    await endAll(ranks);
+  });
+});
