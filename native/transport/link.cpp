@@ -111,7 +111,7 @@ void Link::beat(const FrameHeader& pulse, Millis deadAfter) {
   } else {
     Outgoing out;
     encode(pulse, out.header);
-    setNumber(out.header, number_);
+    seal(out.header);
     if (writeNow(out) || out.done > 0) ++number_;
     if (out.done > 0 && out.done < kFrameHeaderBytes) outgoing_.push_back(std::move(out));
   }

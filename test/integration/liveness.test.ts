@@ -90,6 +90,14 @@ test('survivors that leave at once are not named by one that looks later', async
   expect(error).toMatchObject({ code: 'RANK_LOST', rank: 3, pid: ranks[3]!.process.pid });
 });
 
+test('heartbeats of a group with a secret are signed like all it says', async () => {
+  const groups = await formHere(2, { ...limits, secret: 'sixteen bytes or more' });
+  // Nothing else is said for so long; one that is not signed ends the group.
+  await new Promise((resolve) => setTimeout(resolve, 5 * heartbeatMs));
+  await Promise.all(groups.map((group) => group.barrier()));
+  await closeAll(groups);
+});
+
 describe('settings', () => {
   test('heartbeats and their limit are in info(), 500 and 3,000 ms by default', async () => {
     const [one] = await formHere(1);
