@@ -65,6 +65,11 @@ Ancestry decodeAncestry(const Record& record) {
   return {record.get("lineage"), parseRanks(record.get("ranks")), parseRanks(record.get("lost"))};
 }
 
+bool apart(const Ancestry& mine, const Ancestry& theirs) {
+  return !mine.ranks.empty() && !theirs.ranks.empty() &&
+         without(mine.ranks, theirs.ranks).size() == mine.ranks.size();
+}
+
 Difference compare(const Ancestry& mine, const Ancestry& theirs) {
   Difference difference;
   if (mine.ranks.empty() || theirs.ranks.empty() || mine.ranks == theirs.ranks) return difference;

@@ -28,6 +28,9 @@ struct Difference {
   std::vector<int> mineOnly;    // gone, as they know
   std::vector<int> theirsOnly;  // gone, as this rank knows
 };
+// True if the two mean groups that have no rank in common: halves that go on apart, not one group in dispute.
+bool apart(const Ancestry& mine, const Ancestry& theirs);
+
 // None where one of the two is a newcomer.
 Difference compare(const Ancestry& mine, const Ancestry& theirs);
 

@@ -121,6 +121,7 @@ class Finder {
 
   // A port may have gone to another group of that name since its holder died.
   bool foreign(const Ancestry& theirs) const {
+    if (apart(identity_.ancestry, theirs)) return true;
     const std::string& lineage = identity_.ancestry.lineage;
     return !lineage.empty() && lineage != theirs.lineage;
   }
