@@ -1,17 +1,30 @@
-// Runs one fuzzer for a while: `npm run fuzz -- frame_reader --seconds 60`; without a name it lists them,
-// `all` runs each. Seeds come from test/native/corpus/NAME, what the fuzzer finds worth keeping goes to
-// build/fuzz/corpus/NAME.
+// Runs the fuzzers for a while: `npm run fuzz -- --seconds 600` all of them, so long each; with names only those,
+// e.g. `npm run fuzz -- frame_reader`. Seeds come from test/native/corpus/NAME, what a fuzzer finds worth keeping
+// goes to build/fuzz/corpus/NAME.
 import { existsSync, mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { buildDir, capture, die, filesBelow, jobs, root, run, ScriptError, which } from './lib.mjs';
 import { ensureSystem } from './system.mjs';
 
-const fuzzers = filesBelow(['test/native'], (file) => file.endsWith('_fuzz.cpp')).map((file) =>
+export const fuzzers = filesBelow(['test/native'], (file) => file.endsWith('_fuzz.cpp')).map((file) =>
   basename(file, '_fuzz.cpp'),
 );
+const dir = join(buildDir, 'fuzz');
 
-function fuzz(name, dir, seconds) {
+/** Builds them; afterwards fuzz() runs one. */
+export function buildFuzzers(names) {
+  const compiler = ['-DCMAKE_CXX_COMPILER=clang++-14', ...(which('ninja') ? ['-G', 'Ninja'] : [])];
+  const flags = ['-DNC_BUILD_ADDON=OFF', '-DNC_BUILD_FUZZERS=ON', '-DNC_SANITIZE=address,undefined'];
+  const fresh = existsSync(join(dir, 'CMakeCache.txt')) ? [] : compiler;
+  capture('cmake', ['-S', root, '-B', dir, ...fresh, ...flags]);
+  const targets = names.map((name) => `${name}_fuzz`);
+  run('cmake', ['--build', dir, '--parallel', String(jobs), '--target', ...targets]);
+}
+
+/** Throws where it finds something; the input that shows it is then in build/fuzz/crashes. */
+export function fuzz(name, seconds) {
   const corpus = join(dir, 'corpus', name);
   const seeds = join(root, 'test/native/corpus', name);
   const crashes = join(dir, 'crashes');
@@ -29,41 +42,24 @@ function fuzz(name, dir, seconds) {
   ]);
 }
 
-try {
-  const { values, positionals } = parseArgs({
-    options: { seconds: { type: 'string', default: '60' } },
-    allowPositionals: true,
-  });
-  const wanted = positionals[0] === 'all' ? fuzzers : positionals;
-  const unknown = wanted.filter((name) => !fuzzers.includes(name));
-  if (wanted.length === 0 || unknown.length > 0) {
-    throw new ScriptError(
-      `${unknown.length > 0 ? `No such fuzzer: ${unknown.join(', ')}. ` : ''}Usage: npm run fuzz -- NAME|all --seconds N\n` +
-        `Fuzzers: ${fuzzers.join(', ') || 'none yet'}`,
-    );
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    const { values, positionals } = parseArgs({
+      options: { seconds: { type: 'string', default: '60' } },
+      allowPositionals: true,
+    });
+    const wanted = positionals.length === 0 || positionals[0] === 'all' ? fuzzers : positionals;
+    const unknown = wanted.filter((name) => !fuzzers.includes(name));
+    if (unknown.length > 0) {
+      throw new ScriptError(
+        `No such fuzzer: ${unknown.join(', ')}. Usage: npm run fuzz -- [NAME…] --seconds N\nFuzzers: ${fuzzers.join(', ')}`,
+      );
+    }
+    if (!/^[1-9]\d*$/.test(values.seconds)) throw new ScriptError('--seconds takes a whole number above 0.');
+    ensureSystem(['build', 'fuzz']);
+    buildFuzzers(wanted);
+    for (const name of wanted) fuzz(name, Number(values.seconds));
+  } catch (error) {
+    die(error);
   }
-  if (!/^\d+$/.test(values.seconds)) throw new ScriptError('--seconds takes a whole number.');
-  ensureSystem(['build', 'fuzz']);
-  const dir = join(buildDir, 'fuzz');
-  const compiler = ['-DCMAKE_CXX_COMPILER=clang++-14', ...(which('ninja') ? ['-G', 'Ninja'] : [])];
-  const flags = ['-DNC_BUILD_ADDON=OFF', '-DNC_BUILD_FUZZERS=ON', '-DNC_SANITIZE=address,undefined'];
-  capture('cmake', [
-    '-S',
-    root,
-    '-B',
-    dir,
-    ...(existsSync(join(dir, 'CMakeCache.txt')) ? [] : compiler),
-    ...flags,
-  ]);
-  run('cmake', [
-    '--build',
-    dir,
-    '--parallel',
-    String(jobs),
-    '--target',
-    ...wanted.map((name) => `${name}_fuzz`),
-  ]);
-  for (const name of wanted) fuzz(name, dir, values.seconds);
-} catch (error) {
-  die(error);
 }

@@ -59,14 +59,22 @@ const needs = {
   ],
 };
 
+// A minute of fuzzing is part of the tests where clang is to be had.
+needs.test.push(...needs.fuzz.map((need) => ({ ...need, optional: true })));
+
+/** What is not there of what the purposes need. */
+export function missing(purposes) {
+  return purposes.flatMap((purpose) => needs[purpose]).filter((need) => !need.there());
+}
+
 /**
  * Sees to it that everything for the purposes (keys of `needs`) is there; installs it with apt where that can
  * be done without asking. Returns whether anything was installed.
  */
 export function ensureSystem(purposes) {
-  const missing = purposes.flatMap((purpose) => needs[purpose]).filter((need) => !need.there());
-  if (missing.length === 0) return false;
-  const required = missing.filter((need) => !need.optional);
+  const lacking = missing(purposes);
+  if (lacking.length === 0) return false;
+  const required = lacking.filter((need) => !need.optional);
   if (!which('apt-get')) {
     if (required.length === 0) return false;
     throw new ScriptError(
@@ -79,9 +87,9 @@ export function ensureSystem(purposes) {
   const apt = (args) => ['apt-get', '-o', 'DPkg::Lock::Timeout=300', ...args];
   const install = (packages) => apt(['install', '-y', '--no-install-recommends', ...packages]);
   // Package lists first: without them apt does not know which optional packages exist.
-  const packages = [...new Set(missing.flatMap((need) => need.apt))];
+  const packages = [...new Set(lacking.flatMap((need) => need.apt))];
   const command = `apt-get update && ${isRoot ? '' : 'sudo '}apt-get install -y --no-install-recommends ${packages.join(' ')}`;
-  const say = `Missing: ${missing.map((need) => need.what).join(', ')}.`;
+  const say = `Missing: ${lacking.map((need) => need.what).join(', ')}.`;
   if (!isRoot && !canSudo()) {
     if (required.length === 0) return false;
     throw new ScriptError(`${say} Run this, then again what you ran:\n\n  sudo ${command}\n`);
@@ -99,7 +107,7 @@ export function ensureSystem(purposes) {
   // A failed update (one unreachable source of many) need not matter; the install says whether it did.
   execute(apt(['update', '-qq']));
   const available = (need) => need.apt.every((name) => spawnSync('apt-cache', ['show', name]).status === 0);
-  const wanted = missing.filter((need) => !need.optional || available(need)).flatMap((need) => need.apt);
+  const wanted = lacking.filter((need) => !need.optional || available(need)).flatMap((need) => need.apt);
   if (wanted.length > 0 && !execute(install([...new Set(wanted)]))) {
     throw new ScriptError(
       `The packages could not be installed. The command was:\n\n  ${isRoot ? '' : 'sudo '}${command}\n`,

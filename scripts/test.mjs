@@ -6,9 +6,11 @@ import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { clangFormat, format } from './clang-format.mjs';
 import { clangTidy, tidy } from './clang-tidy.mjs';
+import { buildFuzzers, fuzz, fuzzers } from './fuzz.mjs';
 import { buildDir, localBin, root, run, ScriptError, which } from './lib.mjs';
 import { nativeTests } from './native-tests.mjs';
 import { setup } from './setup.mjs';
+import { missing } from './system.mjs';
 
 const passed = { passed: 1, failed: 0, skipped: 0 };
 const failed = { passed: 0, failed: 1, skipped: 0 };
@@ -19,6 +21,9 @@ const check = (work) => async () => {
   await work();
   return passed;
 };
+
+/** Seconds that all fuzzers get together; each finds more with more: docs/security.md has longer runs. */
+const fuzzSeconds = 60;
 
 /** In the order in which they run: what fails fastest comes first. */
 const steps = {
@@ -44,6 +49,13 @@ const steps = {
   ),
   soak: check(() => node('scripts/run-ts.mjs', 'test/campaigns/soak.ts', '--minutes', '0.5')),
   package: () => vitest('package'),
+  fuzz: () => {
+    const lacking = missing(['fuzz']);
+    if (lacking.length > 0) return skip(`${lacking.map((need) => need.what).join(', ')} not installed`);
+    buildFuzzers(fuzzers);
+    for (const name of fuzzers) fuzz(name, Math.floor(fuzzSeconds / fuzzers.length));
+    return { passed: fuzzers.length, failed: 0, skipped: 0 };
+  },
   'clang-tidy': async () => {
     if (!which(clangTidy)) return skip(`${clangTidy} is not installed`);
     const { total, checked, failures } = await tidy();

@@ -46,7 +46,9 @@ std::optional<Claim> decode(std::span<const std::byte, kGreetingBytes> in, Side 
 }
 
 bool beginsWith(std::span<const std::byte> prefix, std::span<const unsigned char> whole) {
-  return std::memcmp(prefix.data(), whole.data(), std::min(prefix.size(), whole.size())) == 0;
+  const size_t count = std::min(prefix.size(), whole.size());
+  return std::equal(whole.begin(), whole.begin() + static_cast<ptrdiff_t>(count), prefix.begin(),
+                    [](unsigned char a, std::byte b) { return std::byte{a} == b; });
 }
 
 HeaderKey keyOf(const SecretKey& key, std::string_view label, const Greeting& caller,

@@ -188,6 +188,7 @@ TEST_CASE("the first wrong byte is enough, and refusals are told apart from answ
     CHECK_FALSE(decodeRefusal(std::span(bytes).first(7)));
   }
   CHECK_FALSE(decodeRefusal(greeting));
+  CHECK(startsLikeGreeting({}));
 }
 
 // Python: hmac.new(b"a secret of the tests", b"node-collectives secret 1", "sha256") is the key;
