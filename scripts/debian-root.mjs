@@ -1,5 +1,6 @@
 // Packages of another Debian release, fetched with apt into a private root below build/ and unpacked there.
 // The system stays as it is, and no rights are needed.
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildDir, capture, digest, run, ScriptError, which } from './lib.mjs';
@@ -21,9 +22,10 @@ function mirror() {
  * Downloads and unpacks packages of a release; returns the folder that stands for `/`.
  *
  * `components`: `main` and more; `depends`: `all` for everything the packages need to run, C library included;
- * a RegExp for those direct dependencies that it fits; nothing for the packages alone.
+ * a RegExp for those direct dependencies that it fits; nothing for the packages alone. `only`: a folder, as
+ * `./usr/include`, that alone is unpacked.
  */
-export function debianRoot({ name, suite, components = ['main'], packages, depends }) {
+export function debianRoot({ name, suite, components = ['main'], packages, depends, only }) {
   for (const tool of ['apt-get', 'dpkg']) {
     if (!which(tool))
       throw new ScriptError(`${tool} is needed to fetch Debian's packages: run this on Debian or Ubuntu.`);
@@ -33,7 +35,7 @@ export function debianRoot({ name, suite, components = ['main'], packages, depen
   const dir = join(buildDir, name);
   const sysroot = join(dir, 'root');
   const done = join(dir, 'done');
-  const key = digest([], suite, ...components, ...packages, String(depends));
+  const key = digest([], suite, ...components, ...packages, String(depends), String(only));
   if (existsSync(done) && readFileSync(done, 'utf8') === key) return sysroot;
   rmSync(dir, { recursive: true, force: true });
   for (const part of ['lists/partial', 'cache/archives/partial', 'debs', 'root'])
@@ -70,11 +72,30 @@ export function debianRoot({ name, suite, components = ['main'], packages, depen
     .filter((file) => file.endsWith('.deb'))
     .sort()) {
     console.log(`${name}: ${deb}`);
-    run('dpkg', ['-x', join(debs, deb), sysroot]);
+    unpack(join(debs, deb), sysroot, only);
     rmSync(join(debs, deb));
   }
   writeFileSync(done, key);
   return sysroot;
+}
+
+function unpack(deb, sysroot, only) {
+  if (only === undefined) {
+    run('dpkg', ['-x', deb, sysroot]);
+    return;
+  }
+  const script = 'dpkg --fsys-tarfile "$1" | tar -x -C "$2" "$3"';
+  const { status, stderr } = spawnSync(
+    'bash',
+    ['-o', 'pipefail', '-c', script, 'unpack', deb, sysroot, only],
+    {
+      encoding: 'utf8',
+      env: { ...process.env, LC_ALL: 'C' },
+    },
+  );
+  // A package may have nothing there.
+  if (status !== 0 && !stderr.includes(`${only}: Not found in archive`))
+    throw new ScriptError(`${deb} could not be unpacked:\n${stderr}`);
 }
 
 function fitting(options, packages, pattern) {

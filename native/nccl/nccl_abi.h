@@ -48,8 +48,8 @@ inline constexpr DataType kBfloat16 = 9;     // ncclBfloat16 since 2.10
 inline constexpr DataType kFloat8E4M3 = 10;  // ncclFloat8e4m3 since 2.24
 inline constexpr DataType kFloat8E5M2 = 11;  // ncclFloat8e5m2 since 2.24
 
-inline constexpr unsigned kConfigMagic = 0xcafebeef;  // NCCL_API_MAGIC since 2.28
-inline constexpr int kUndefined = INT_MIN;            // NCCL_CONFIG_UNDEF_INT since 2.14
+inline constexpr unsigned kConfigMagic = 0xcafebeef;  // NCCL_API_MAGIC since 2.29
+inline constexpr int kUndefined = INT_MIN;            // NCCL_CONFIG_UNDEF_INT since 2.17
 
 // Grows with the library, at its end only. The library takes `size` bytes of it and reads the fields that
 // `version` had.
