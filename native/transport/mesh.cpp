@@ -49,7 +49,8 @@ Mesh::Mesh(int rank, int size, uint32_t generation, std::vector<LinkEnd> ends, C
       sinks_(static_cast<size_t>(size)),
       links_(static_cast<size_t>(size)),
       ready_(static_cast<size_t>(size), false),
-      silence_(limits.heartbeat.deadAfter, static_cast<size_t>(size)) {
+      silence_(limits.heartbeat.deadAfter, static_cast<size_t>(size)),
+      processes_(cancel.fd()) {
   self_.rank = rank;
   for (LinkEnd& end : ends) {
     const int peer = end.member.rank;
@@ -307,9 +308,8 @@ void Mesh::guarded(Link& link, Body body) {
 void Mesh::pollLinks(Clock::time_point until, int wakeFd) {
   polls_.clear();
   pollRanks_.clear();
-  polls_.push_back({cancel_.fd(), POLLIN, 0});
+  polls_.push_back({processes_.fd(), POLLIN, 0});  // and the cancel's
   if (wakeFd >= 0) polls_.push_back({wakeFd, POLLIN, 0});
-  if (processes_.fd() >= 0) polls_.push_back({processes_.fd(), POLLIN, 0});
   until = std::min(until, silence_.due());
   const size_t first = polls_.size();
   for (size_t peer = 0; peer < links_.size(); ++peer) {
@@ -338,7 +338,7 @@ void Mesh::pollLinks(Clock::time_point until, int wakeFd) {
   if (found < 0 && errno != EINTR) failAndThrow(systemError("ppoll", errno));
   if (found <= 0) return;
   if (wakeFd >= 0 && polls_[1].revents != 0) woken_ = true;
-  if (processes_.fd() >= 0 && polls_[first - 1].revents != 0) noteProcesses();
+  if (polls_[0].revents != 0) noteProcesses();
   for (size_t i = first; i < polls_.size(); ++i) {
     if (polls_[i].revents == 0) continue;
     const auto peer = static_cast<size_t>(pollRanks_[i - first]);

@@ -7,7 +7,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <utility>
+
+#include "core/error.h"
 
 // Newer than the headers of the systems that this is built on.
 #ifndef SO_PEERPIDFD
@@ -33,23 +36,28 @@ UniqueFd openPeerProcess(int socket) {
   return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
 }
 
+ProcessWatch::ProcessWatch(int also) : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = -1;
+  if (!epoll_ || ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, also, &event) != 0)
+    throw systemError("epoll", errno);
+}
+
 void ProcessWatch::add(int rank, UniqueFd process) {
   if (!process) return;
-  if (!epoll_) epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
   epoll_event event{};
   event.events = EPOLLIN;
   event.data.fd = process.get();
-  if (!epoll_ || ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, process.get(), &event) != 0) return;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, process.get(), &event) != 0) return;
   watched_.push_back({rank, std::move(process)});
 }
 
 std::vector<int> ProcessWatch::take() {
   std::vector<int> ranks;
-  if (!epoll_) return ranks;
   std::array<epoll_event, 16> events{};
-  for (;;) {
+  for (size_t before = 0;; before = ranks.size()) {
     const int found = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), 0);
-    if (found <= 0) return ranks;
     for (int i = 0; i < found; ++i) {
       const int fd = events[static_cast<size_t>(i)].data.fd;
       const auto at = std::find_if(watched_.begin(), watched_.end(),
@@ -58,6 +66,7 @@ std::vector<int> ProcessWatch::take() {
       ranks.push_back(at->rank);
       drop(at->rank);
     }
+    if (ranks.size() == before) return ranks;
   }
 }
 

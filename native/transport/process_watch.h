@@ -14,9 +14,12 @@ UniqueFd openPeerProcess(int socket);
 
 class ProcessWatch {
  public:
+  // `also`: a descriptor that fd() covers besides, so that who waits for both polls one.
+  explicit ProcessWatch(int also);
+
   // Without `process`, or when descriptors have run out, that rank is not watched.
   void add(int rank, UniqueFd process);
-  // Readable once a process has ended; -1 if none is watched.
+  // Readable once a process has ended or `also` is readable.
   int fd() const { return epoll_.get(); }
   // Ranks whose process has ended, each told once. Does not wait.
   std::vector<int> take();
