@@ -58,8 +58,10 @@ export type {
   ArrayOptions,
   BroadcastOptions,
   OperationOptions,
+  RecvOptions,
   ReduceOptions,
   ReduceScatterOptions,
+  SendOptions,
 } from './group/collectives.ts';
 export type {
   DeviceOptions,

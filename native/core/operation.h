@@ -40,6 +40,12 @@ inline constexpr DType kLastDType = DType::kFloat8E5M2;
 
 enum class ReduceOp : uint8_t { kNone = 0, kSum, kProd, kMin, kMax, kAvg, kBand, kBor, kBxor };
 
+// Messages between two ranks, which are no calls of all ranks and are numbered for each direction by
+// themselves.
+constexpr bool isMessage(OpKind kind) noexcept {
+  return kind == OpKind::kSend || kind == OpKind::kRecv;
+}
+
 const char* name(OpKind kind) noexcept;
 const char* name(DType dtype) noexcept;
 const char* name(ReduceOp op) noexcept;
@@ -59,5 +65,10 @@ struct Stamp {
 
   bool operator==(const Stamp&) const = default;
 };
+
+// Those that devices exchange are numbered like everything else that runs on them.
+constexpr bool isMessage(const Stamp& stamp) noexcept {
+  return isMessage(stamp.kind) && !stamp.device;
+}
 
 }  // namespace nc

@@ -20,6 +20,7 @@ void Collectives::reduceToRoot(const Call& call, const void* in, void* out, size
     return small_.reduceTo(in, out != nullptr ? out : room, room + bytes, count, elementBytes, reduce, root,
                            call.firstSent);
   }
+  path_ = "ring";
   const auto size = static_cast<size_t>(mesh_.size());
   const Shares shares{count, (count + size - 1) / size, elementBytes};
   const bool needsRoom = mesh_.rank() != root && out == nullptr;

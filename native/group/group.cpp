@@ -21,6 +21,8 @@ Group::Group(GroupOptions options, GroupEvents events)
     : options_(std::move(options)),
       events_(std::move(events)),
       wakeFd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      sentTo_(static_cast<size_t>(options_.join.identity.size)),
+      receivedFrom_(static_cast<size_t>(options_.join.identity.size)),
       recorder_(options_.join.identity.size) {
   if (!wakeFd_) throw systemError("eventfd", errno);
 }
@@ -41,7 +43,7 @@ void Group::submit(std::unique_ptr<Task> task) {
   const std::lock_guard lock(mutex_);
   if (failure_) throw Error(*failure_);
   if (closing_) throw Error(ErrorCode::kClosed, "the group is closed on this rank");
-  task->stamp.seq = ++lastSeq_;
+  task->stamp.seq = numberOf(task->stamp);
   task->called = Clock::now();
   // The first message can go out from here, while the group's thread is still waking up.
   if (parked_ && queue_.empty()) task->firstSent = sendFirst(*task);
@@ -49,8 +51,24 @@ void Group::submit(std::unique_ptr<Task> task) {
   wake();
 }
 
+// Not every rank takes part in a message, so that it must not take one of the group's numbers.
+uint64_t Group::numberOf(const Stamp& stamp) {
+  if (!isMessage(stamp)) return ++lastSeq_;
+  if (stamp.root < 0 || stamp.root >= options_.join.identity.size || stamp.root == options_.join.rank) {
+    ErrorFacts facts;
+    facts.op = name(stamp.kind);
+    throw Error(ErrorCode::kInvalidArgument,
+                facts.op + ": " + std::to_string(stamp.root) + " is no other rank of the group", facts);
+  }
+  return ++(stamp.kind == OpKind::kSend ? sentTo_ : receivedFrom_)[static_cast<size_t>(stamp.root)];
+}
+
 bool Group::sendFirst(const Task& task) {
   if (task.device) return false;
+  if (isMessage(task.stamp)) {
+    if (task.stamp.kind != OpKind::kSend) return false;
+    return mesh_->trySendMessage(task.stamp, task.tag, task.in, task.stamp.count * elementSize(task.stamp.dtype));
+  }
   const auto first = collectives_->firstMessage(task.stamp);
   if (!first) return false;
   const auto* const from = static_cast<const std::byte*>(task.in) + first->offset;
@@ -236,13 +254,21 @@ void Group::serve() {
         device_->add(std::move(task));
         continue;
       }
+      if (isMessage(task->stamp)) {
+        if (!exchange(std::move(task))) return;
+        continue;
+      }
       const gloo::Call call{task->stamp, task->deadline, task->in, task->out, task->firstSent};
       try {
         collectives_->run(call);
       } catch (const Error& error) {
         noteEnd(*task, &error);
         // Only a mistake of the caller's leaves the group as it was.
-        if (error.code != ErrorCode::kInvalidArgument) return failWith(error, std::move(task));
+        if (error.code != ErrorCode::kInvalidArgument) {
+          std::vector<std::unique_ptr<Task>> met;
+          met.push_back(std::move(task));
+          return failWith(error, std::move(met));
+        }
         Task& ended = *task;
         ended.finish(std::move(task), &error);
         continue;
@@ -258,6 +284,46 @@ void Group::serve() {
     mesh_->fail(cause);
     failWith(cause);
   }
+}
+
+bool Group::exchange(std::unique_ptr<Task> first) {
+  Messages messages(*mesh_);
+  std::optional<Error> failure;
+  try {
+    messages.add(std::move(first));
+    for (;;) {
+      // Not only when woken: those that were called together with the first one woke this thread together.
+      while (std::unique_ptr<Task> more = nextMessage()) messages.add(std::move(more));
+      for (std::unique_ptr<Task>& task : messages.takeDone()) {
+        recorder_.messageEnded(task->stamp, nullptr);
+        Task& ended = *task;
+        ended.finish(std::move(task), nullptr);
+      }
+      if (messages.empty()) return true;
+      if (!messages.wait(wakeFd_.get())) continue;
+      eventfd_t count = 0;
+      ::eventfd_read(wakeFd_.get(), &count);
+    }
+  } catch (const Error& error) {
+    failure = error;
+  } catch (const std::exception& error) {
+    failure = Error(ErrorCode::kInternal, std::string("sending and receiving failed: ") + error.what());
+  }
+  if (!mesh_->failed()) mesh_->fail(*failure);
+  std::vector<std::unique_ptr<Task>> met = messages.takeAll();
+  for (const std::unique_ptr<Task>& task : met) recorder_.messageEnded(task->stamp, &*failure);
+  failWith(*failure, std::move(met));
+  return false;
+}
+
+// The next operation, if it is a message as well.
+std::unique_ptr<Task> Group::nextMessage() {
+  const std::lock_guard lock(mutex_);
+  if (queue_.empty() || !isMessage(queue_.front()->stamp)) return nullptr;
+  std::unique_ptr<Task> task = std::move(queue_.front());
+  queue_.pop_front();
+  recorder_.begun(task->stamp, task->called);
+  return task;
 }
 
 void Group::noteEnd(const Task& task, const Error* error) {
@@ -312,7 +378,7 @@ Error Group::ofThisRank(Error error) const {
   return error;
 }
 
-void Group::failWith(const Error& seen, std::unique_ptr<Task> ended) {
+void Group::failWith(const Error& seen, std::vector<std::unique_ptr<Task>> ended) {
   const Error error = ofThisRank(seen);
   std::deque<std::unique_ptr<Task>> left;
   {
@@ -325,8 +391,8 @@ void Group::failWith(const Error& seen, std::unique_ptr<Task> ended) {
     for (const std::unique_ptr<Task>& task : left) recorder_.dropped(task->stamp, task->called, error);
   }
   if (device_) device_->reject(error);
-  if (ended) left.push_front(std::move(ended));
-  for (std::unique_ptr<Task>& task : left) {
+  for (std::unique_ptr<Task>& task : left) ended.push_back(std::move(task));
+  for (std::unique_ptr<Task>& task : ended) {
     Task& each = *task;
     each.finish(std::move(task), &error);
   }

@@ -27,6 +27,7 @@
 #include "gloo/collectives.h"
 #include "group/device_companion.h"
 #include "group/device_operations.h"
+#include "group/messages.h"
 #include "group/recorder.h"
 #include "group/task.h"
 #include "rendezvous/join.h"
@@ -124,11 +125,16 @@ class Group {
   void serve();
   std::unique_ptr<Task> next();
   void noteEnd(const Task& task, const Error* error);
+  // A message, and those called after it up to the next operation of all ranks. False once the group has
+  // failed.
+  bool exchange(std::unique_ptr<Task> first);
+  std::unique_ptr<Task> nextMessage();
   Error ofThisRank(Error error) const;
-  // `ended`: the operation that met the failure, if one did.
-  void failWith(const Error& seen, std::unique_ptr<Task> ended = nullptr);
+  // `ended`: the operations that met the failure, already on record.
+  void failWith(const Error& seen, std::vector<std::unique_ptr<Task>> ended = {});
   void wake();
   void watch();
+  uint64_t numberOf(const Stamp& stamp);
   bool sendFirst(const Task& task);
   void serveDevice(std::unique_ptr<nccl::Communicator> communicator);
   bool takeable() const;
@@ -141,6 +147,8 @@ class Group {
   mutable std::mutex mutex_;
   std::deque<std::unique_ptr<Task>> queue_;
   uint64_t lastSeq_ = 0;
+  std::vector<uint64_t> sentTo_;  // messages, by rank
+  std::vector<uint64_t> receivedFrom_;
   bool parked_ = false;  // the thread waits in Mesh::serve() and no operation is queued
   bool closing_ = false;
   bool dropped_ = false;  // by shutdown()

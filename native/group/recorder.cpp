@@ -38,10 +38,19 @@ void Recorder::begun(const Stamp& stamp, Clock::time_point called) {
 }
 
 void Recorder::ended(uint64_t seq, const char* path, Clock::duration waited, const Error* error) {
+  close([&](const Stamp& stamp) { return stamp.seq == seq && !isMessage(stamp); }, path, waited, error);
+}
+
+void Recorder::messageEnded(const Stamp& message, const Error* error) {
+  close([&](const Stamp& stamp) { return stamp == message; }, "message", {}, error);
+}
+
+template <typename Which>
+void Recorder::close(Which which, const char* path, Clock::duration waited, const Error* error) {
   const auto now = Clock::now();
   const std::lock_guard lock(mutex_);
   const auto at =
-      std::find_if(running_.begin(), running_.end(), [&](const auto& each) { return each.stamp.seq == seq; });
+      std::find_if(running_.begin(), running_.end(), [&](const auto& each) { return which(each.stamp); });
   if (at == running_.end()) return;
   OperationRecord record = std::move(*at);
   running_.erase(at);
@@ -97,10 +106,10 @@ std::optional<OperationRecord> Recorder::find(uint64_t seq) const {
   // From the newest on, which is what is asked for.
   for (size_t i = ended_.size(); i-- > 0;) {
     const OperationRecord& record = ended_[(next_ + i) % ended_.size()];
-    if (record.stamp.seq == seq) return record;
+    if (record.stamp.seq == seq && !isMessage(record.stamp)) return record;
   }
   for (const OperationRecord& record : running_) {
-    if (record.stamp.seq == seq) return record;
+    if (record.stamp.seq == seq && !isMessage(record.stamp)) return record;
   }
   return std::nullopt;
 }

@@ -62,16 +62,20 @@ class Recorder {
   void begun(const Stamp& stamp, Clock::time_point called);
   // It is over; `error` is null if it succeeded. An operation that never began is given whole.
   void ended(uint64_t seq, const char* path, Clock::duration waited, const Error* error);
+  // The same for a message, which has a number of its own sort.
+  void messageEnded(const Stamp& stamp, const Error* error);
   void dropped(const Stamp& stamp, Clock::time_point called, const Error& error);
 
   // The last kKept that have ended, then those that run.
   std::vector<OperationRecord> operations() const;
-  // The one of that number, if it is among them.
+  // The operation of all ranks of that number, if it is among them.
   std::optional<OperationRecord> find(uint64_t seq) const;
   Counters counters() const;
   size_t running() const;
 
  private:
+  template <typename Which>
+  void close(Which which, const char* path, Clock::duration waited, const Error* error);
   void keep(OperationRecord record, const Error* error);
 
   const uint64_t size_;

@@ -1,6 +1,7 @@
 // One operation on its way through a group.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 
@@ -37,7 +38,8 @@ class Task {
   Deadline deadline = Deadline::never();
   const void* in = nullptr;
   void* out = nullptr;
-  bool firstSent = false;  // see gloo::Collectives::firstMessage()
+  uint64_t tag = 0;        // of send and recv
+  bool firstSent = false;  // see gloo::Collectives::firstMessage(); for a send, all of it
   std::optional<DevicePart> device;
 };
 

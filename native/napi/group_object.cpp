@@ -92,6 +92,7 @@ Napi::Function GroupObject::define(Napi::Env env) {
        InstanceMethod<&GroupObject::operation>("operation"), InstanceMethod<&GroupObject::lastSeq>("lastSeq"),
        InstanceMethod<&GroupObject::meet>("meet"), InstanceMethod<&GroupObject::lose>("lose"),
        InstanceMethod<&GroupObject::run>("run"), InstanceMethod<&GroupObject::runDevice>("runDevice"),
+       InstanceMethod<&GroupObject::message>("message"),
        InstanceMethod<&GroupObject::vote>("vote")});
 }
 
@@ -272,6 +273,28 @@ Napi::Value GroupObject::runDevice(const Napi::CallbackInfo& info) {
     readDevicePart(info, *task, rank_, static_cast<int>(size_), device_);
   } catch (const Error& error) {
     throw environment_.thrown(error);
+  }
+  const Napi::Promise promise = task->promise();
+  submit(std::move(task));
+  environment_.hold();
+  return promise;
+}
+
+Napi::Value GroupObject::message(const Napi::CallbackInfo& info) {
+  const auto array = info[5].As<Napi::TypedArray>();
+  auto task = std::make_unique<ArrayTask>(environment_, Value(), array, array);
+  task->stamp.kind = static_cast<OpKind>(info[0].As<Napi::Number>().Uint32Value());
+  task->stamp.dtype = static_cast<DType>(info[1].As<Napi::Number>().Uint32Value());
+  task->stamp.root = info[2].As<Napi::Number>().Int32Value();
+  task->tag = static_cast<uint64_t>(info[3].As<Napi::Number>().Int64Value());
+  task->stamp.count = static_cast<uint64_t>(info[4].As<Napi::Number>().Int64Value());
+  task->deadline = deadlineOf(info[6]);
+  // As in run().
+  if (task->stamp.count > array.ByteLength() / elementSize(task->stamp.dtype)) {
+    ErrorFacts facts;
+    facts.op = name(task->stamp.kind);
+    throw environment_.thrown(
+        Error(ErrorCode::kInvalidArgument, facts.op + ": array has less memory than its length says", facts));
   }
   const Napi::Promise promise = task->promise();
   submit(std::move(task));

@@ -42,6 +42,8 @@ class GroupObject final : public Napi::ObjectWrap<GroupObject>, public Closable 
   // (kind, dtype, reduceOp, root, count, in, inOffset, out, outOffset, stream, untilEnqueued, timeoutMs);
   // memory and stream are handles or null -> Promise<void>
   Napi::Value runDevice(const Napi::CallbackInfo& info);
+  // (kind, dtype, peer, tag, count, array, timeoutMs) -> Promise<void>; send and recv
+  Napi::Value message(const Napi::CallbackInfo& info);
   // (dtype, reduceOp, values, timeoutMs, sync, onDevice) -> Promise<values> or values; a few numbers, held
   // natively
   Napi::Value vote(const Napi::CallbackInfo& info);

@@ -12,7 +12,11 @@ std::string describe(const Stamp& stamp) {
   std::string text =
       std::string(name(stamp.kind)) + "(" + name(stamp.dtype) + " x " + std::to_string(stamp.count);
   if (stamp.reduceOp != ReduceOp::kNone) text += std::string(", ") + name(stamp.reduceOp);
-  if (stamp.root >= 0) text += ", root " + std::to_string(stamp.root);
+  if (stamp.root >= 0) {
+    const bool send = stamp.kind == OpKind::kSend;
+    text += send ? ", to rank " : stamp.kind == OpKind::kRecv ? ", from rank " : ", root ";
+    text += std::to_string(stamp.root);
+  }
   return text + (stamp.device ? ") on devices" : ")");
 }
 

@@ -81,10 +81,11 @@ FrameHeader decode(std::span<const std::byte, kFrameHeaderBytes> in) {
   if (kind < static_cast<uint8_t>(FrameKind::kData) || kind > static_cast<uint8_t>(kLastFrameKind)) {
     refuse("unknown frame kind " + std::to_string(kind));
   }
+  const bool data =
+      kind == static_cast<uint8_t>(FrameKind::kData) || kind == static_cast<uint8_t>(FrameKind::kMessage);
   const auto place = take<uint8_t>(at + 7);
   // What runs on devices sends no data of its own on a link.
-  if (place > (kind == static_cast<uint8_t>(FrameKind::kData) ? 0 : 1))
-    refuse("unknown place " + std::to_string(place));
+  if (place > (data ? 0 : 1)) refuse("unknown place " + std::to_string(place));
   FrameHeader header;
   header.kind = static_cast<FrameKind>(kind);
   header.stamp.kind = static_cast<OpKind>(take<uint8_t>(at + 4));
@@ -99,7 +100,6 @@ FrameHeader decode(std::span<const std::byte, kFrameHeaderBytes> in) {
   header.length = take<uint64_t>(at + 40);
   header.number = take<uint64_t>(at + 48);
   header.tag = take<uint64_t>(at + 56);
-  const bool data = header.kind == FrameKind::kData;
   checkStamp(header.stamp, data);
   if (header.length > (data ? kMaxDataBytes : kMaxControlBytes)) {
     refuse("length " + std::to_string(header.length));

@@ -32,8 +32,9 @@ enum class FrameKind : uint8_t {
   kFailure,   // the group has failed; the body says why (failure.h)
   kGoodbye,   // the sender closes its side after `seq` operations
   kPulse,     // the sender is alive, and had nothing else to say
+  kMessage,   // of send(): `seq` counts the messages from this rank to that one, `slot` is the caller's tag
 };
-inline constexpr FrameKind kLastFrameKind = FrameKind::kPulse;
+inline constexpr FrameKind kLastFrameKind = FrameKind::kMessage;
 
 // In the slot of a kCalled that asks for no answer.
 inline constexpr uint64_t kAnnouncement = 1;

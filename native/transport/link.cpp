@@ -69,24 +69,28 @@ bool Link::writeNow(Outgoing& out) {
     ++writes_;
   }
   if (sent >= 0 && out.done < kFrameHeaderBytes + out.bytes) return false;
-  sentLocked(out);
+  sentLocked(out, sent < 0);
   return true;
 }
 
 // The owners belong to the group's thread, and only it may touch them.
-void Link::sentLocked(const Outgoing& out) {
+void Link::sentLocked(const Outgoing& out, bool unread) {
   if (out.owner == nullptr) return;
   if (beating_) {
-    owners_.push_back(out.owner);
+    owners_.push_back({out.owner, unread});
     anyOwners_.store(true, std::memory_order_relaxed);
     return;
   }
   settleLocked();
   out.owner->sent.push_back(member_.rank);
+  out.owner->unread = out.owner->unread || unread;
 }
 
 void Link::settleLocked() {
-  for (BufferState* const owner : owners_) owner->sent.push_back(member_.rank);
+  for (const Beaten& beaten : owners_) {
+    beaten.owner->sent.push_back(member_.rank);
+    beaten.owner->unread = beaten.owner->unread || beaten.unread;
+  }
   owners_.clear();
   anyOwners_.store(false, std::memory_order_relaxed);
 }
@@ -166,7 +170,7 @@ bool Link::flushLocked() {
       out.done += take;
       left -= take;
       if (out.done < kFrameHeaderBytes + out.bytes) break;
-      sentLocked(out);
+      sentLocked(out, false);
       outgoing_.pop_front();
     }
   }
@@ -176,7 +180,7 @@ bool Link::flushLocked() {
 // Nobody will read it. That counts as sent, as it would have if the end had come a moment later: the reading
 // side tells the cause, and a rank that left in good order does not want the message.
 void Link::dropLocked() {
-  for (const Outgoing& out : outgoing_) sentLocked(out);
+  for (const Outgoing& out : outgoing_) sentLocked(out, true);
   outgoing_.clear();
 }
 
@@ -209,7 +213,7 @@ bool Link::tryWrite(const FrameHeader& header, const void* data) {
 
 void Link::disown(const BufferState& state) noexcept {
   const std::lock_guard lock(mutex_);
-  std::erase(owners_, &state);
+  std::erase_if(owners_, [&](const Beaten& beaten) { return beaten.owner == &state; });
   for (Outgoing& out : outgoing_) {
     if (out.owner != &state) continue;
     out.owner = nullptr;

@@ -107,7 +107,10 @@ class Link final : public ByteSource {
   BufferState* into = nullptr;  // whose buffer the body being read goes to
   EarlyFrame* aside = nullptr;  // or the early frame it goes to
   std::deque<std::unique_ptr<EarlyFrame>> early;
-  size_t earlyBytes = 0;  // of operations later than the current one
+  size_t earlyBytes = 0;                             // of operations later than the current one
+  std::deque<std::unique_ptr<EarlyFrame>> messages;  // of its send() that no recv() has asked for,
+  size_t messageBytes = 0;                           // their bodies together,
+  uint64_t lastMessage = 0;                          // and the number of the last one that was let in
   std::vector<std::byte> control;
 
  private:
@@ -115,7 +118,8 @@ class Link final : public ByteSource {
   bool writeNow(Outgoing& out);
   bool flushLocked();
   void dropLocked();
-  void sentLocked(const Outgoing& out);
+  // `unread`: it counts as sent, but the link is broken.
+  void sentLocked(const Outgoing& out, bool unread);
   void settleLocked();
 
   Member member_;
@@ -132,7 +136,11 @@ class Link final : public ByteSource {
   uint64_t beaten_ = 0;  // up to the last beat()
   bool beating_ = false;
   bool limited_ = true;               // see limitUnlessHeldBack()
-  std::vector<BufferState*> owners_;  // of sends that beat() has completed
+  struct Beaten {
+    BufferState* owner;
+    bool unread;
+  };
+  std::vector<Beaten> owners_;  // of sends that beat() has completed
   std::atomic<bool> anyOwners_{false};
   Traffic in_;
   Traffic out_;  // of frames given to the link; the lock is held where it is added to

@@ -180,6 +180,7 @@ void Mesh::recv(BufferState& state, std::span<const int> from, uint64_t slot, vo
 
 void Mesh::release(BufferState& state) noexcept {
   std::erase_if(posted_, [&](const Posted& posted) { return posted.state == &state; });
+  std::erase_if(postedMessages_, [&](const PostedMessage& posted) { return posted.state == &state; });
   for (const auto& link : links_) {
     if (!link) continue;
     link->disown(state);

@@ -43,6 +43,7 @@ class FrameSink;
 struct BufferState {
   std::vector<int> sent;      // ranks whose send has been written out, oldest first
   std::vector<int> received;  // ranks whose message has arrived
+  bool unread = false;        // some of what was sent is counted as such, but nobody will read it
   bool abortSend = false;     // ends waitSend() with -1, once
   bool abortRecv = false;
 };
@@ -134,6 +135,20 @@ class Mesh {
   std::vector<int> missing(const Stamp& stamp) const;  // ranks that are not known to have called it
   [[noreturn]] void failLate(const Stamp& stamp, const Deadline& limit);
 
+  // ---- Messages from rank to rank (mesh_message.cpp), between operations. `stamp` has the other rank as its
+  // root and the number of the message in that direction. What comes before it is asked for is kept aside, as
+  // much as of later operations; beyond that the link is not read. Posting never blocks; release() as above.
+  void sendMessage(BufferState& state, const Stamp& stamp, uint64_t tag, const void* data, size_t bytes);
+  void recvMessage(BufferState& state, const Stamp& stamp, uint64_t tag, void* data, size_t bytes);
+  // One round of waiting, for completions or `wakeFd`; true if it was that. `oldest` is for messages of
+  // failures.
+  bool serveMessages(const Stamp& oldest, Clock::time_point until, int wakeFd);
+  // Throws if the other rank has closed the group.
+  void checkReachable(const Stamp& message);
+  [[noreturn]] void failLateMessage(const Stamp& message, const Deadline& limit);
+  // Like trySend().
+  bool trySendMessage(const Stamp& stamp, uint64_t tag, const void* data, size_t bytes);
+
   // Another thread, while the group's thread is in serve(): writes a whole frame at once or nothing.
   bool trySend(int peer, uint64_t slot, const Stamp& stamp, const void* data, size_t bytes);
   // Any thread. Frames kept aside, all links.
@@ -171,6 +186,14 @@ class Mesh {
     size_t bytes;
   };
 
+  struct PostedMessage {
+    BufferState* state;
+    Stamp stamp;
+    uint64_t tag;
+    std::byte* data;
+    size_t bytes;
+  };
+
   // One round of: write, poll, read. Ends at `until` at the latest, without an error.
   void step(Clock::time_point until, int wakeFd);
   void pollLinks(Clock::time_point until, int wakeFd);
@@ -194,7 +217,13 @@ class Mesh {
   bool takeEarly(Link& link, Posted& posted);
   void checkStamp(const Link& link, const Stamp& ours, const Stamp& theirs);
   void checkLength(const Link& link, const FrameHeader& header, size_t expected);
-  void recycle(Link& link, EarlyFrame* frame);
+  void keepAside(Link& link, std::deque<std::unique_ptr<EarlyFrame>>& among, const FrameHeader& header);
+  void recycle(std::deque<std::unique_ptr<EarlyFrame>>& among, EarlyFrame* frame);
+  FrameHeader messageHeader(const Stamp& stamp, uint64_t tag, size_t bytes) const;
+  std::optional<std::byte*> placeMessage(Link& link, const FrameHeader& header);
+  void checkMessage(const Link& link, const PostedMessage& ours, const FrameHeader& header) const;
+  void checkAwaited(const Link& link);
+  ErrorFacts factsOf(const Stamp& message) const;
 
   void dropUnclaimed(Link& link);
   void tellCalled();
@@ -234,6 +263,8 @@ class Mesh {
   bool toldCalled_ = false;
   size_t notices_ = 0;
   std::vector<Posted> posted_;
+  std::vector<PostedMessage> postedMessages_;
+  std::optional<Stamp> message_;  // the oldest message that is waited for
   std::atomic<size_t> earlyCount_{0};
   std::vector<std::unique_ptr<EarlyFrame>> spare_;
   std::vector<pollfd> polls_;

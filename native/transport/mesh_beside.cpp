@@ -14,7 +14,7 @@ namespace {
 constexpr size_t kRemembered = 1024;
 
 bool onlyTwo(const Stamp& stamp) {
-  return stamp.kind == OpKind::kSend || stamp.kind == OpKind::kRecv;
+  return isMessage(stamp.kind);
 }
 
 }  // namespace
@@ -64,6 +64,7 @@ void Mesh::failLate(const Stamp& stamp, const Deadline& limit) {
 
 const Stamp* Mesh::concerned() const {
   if (active_) return &stamp_;
+  if (message_) return &*message_;
   return besideOldest_ ? &*besideOldest_ : nullptr;
 }
 

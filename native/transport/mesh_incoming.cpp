@@ -21,6 +21,10 @@ std::optional<std::byte*> Mesh::place(Link& link, const FrameHeader& header) {
     link.called = std::max(link.called, header.stamp.seq);
     return placeData(link, header);
   }
+  if (header.kind == FrameKind::kMessage) {
+    if (dropping_) return nullptr;
+    return placeMessage(link, header);
+  }
   link.control.resize(header.length);
   return link.control.data();
 }
@@ -65,6 +69,11 @@ std::optional<std::byte*> Mesh::placeEarly(Link& link, const FrameHeader& header
     }
     link.earlyBytes += header.length;
   }
+  keepAside(link, link.early, header);
+  return link.aside->body.get();
+}
+
+void Mesh::keepAside(Link& link, std::deque<std::unique_ptr<EarlyFrame>>& among, const FrameHeader& header) {
   if (spare_.empty()) spare_.push_back(std::make_unique<EarlyFrame>());
   std::unique_ptr<EarlyFrame> frame = std::move(spare_.back());
   spare_.pop_back();
@@ -72,15 +81,15 @@ std::optional<std::byte*> Mesh::placeEarly(Link& link, const FrameHeader& header
   frame->complete = false;
   frame->reserve(header.length);
   link.aside = frame.get();
-  link.early.push_back(std::move(frame));
+  among.push_back(std::move(frame));
   earlyCount_.fetch_add(1, std::memory_order_release);
-  return link.aside->body.get();
 }
 
 void Mesh::arrived(Link& link, const FrameHeader& header) {
   if (dropping_ && header.kind != FrameKind::kFailure) return;
   switch (header.kind) {
     case FrameKind::kData:
+    case FrameKind::kMessage:
       if (link.into != nullptr) link.into->received.push_back(link.member().rank);
       if (link.aside != nullptr) link.aside->complete = true;
       link.into = nullptr;
@@ -109,6 +118,7 @@ void Mesh::arrived(Link& link, const FrameHeader& header) {
       link.gone = true;
       if (onGone) onGone(link.member().rank);
       if (active_) checkDeparted(link, stamp_);
+      checkAwaited(link);
       return;
   }
 }
@@ -127,7 +137,7 @@ bool Mesh::takeEarly(Link& link, Posted& posted) {
       link.aside = nullptr;
       link.into = posted.state;
     }
-    recycle(link, &frame);
+    recycle(link.early, &frame);
     return true;
   }
   return false;
@@ -142,17 +152,16 @@ void Mesh::dropUnclaimed(Link& link) {
       link.aside = nullptr;
       link.reader().redirect(nullptr);
     }
-    recycle(link, frame);
+    recycle(link.early, frame);
   }
 }
 
-void Mesh::recycle(Link& link, EarlyFrame* frame) {
-  const auto at =
-      std::find_if(link.early.begin(), link.early.end(), [&](const auto& f) { return f.get() == frame; });
+void Mesh::recycle(std::deque<std::unique_ptr<EarlyFrame>>& among, EarlyFrame* frame) {
+  const auto at = std::find_if(among.begin(), among.end(), [&](const auto& f) { return f.get() == frame; });
   constexpr size_t kKeepBytes = 4096;
   constexpr size_t kKeepFrames = 64;
   if (frame->capacity <= kKeepBytes && spare_.size() < kKeepFrames) spare_.push_back(std::move(*at));
-  link.early.erase(at);
+  among.erase(at);
   earlyCount_.fetch_sub(1, std::memory_order_release);
 }
 

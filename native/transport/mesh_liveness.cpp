@@ -27,7 +27,8 @@ Error Mesh::lost(const Link& link, const std::string& how) const {
   more.errnum = link.readErrno;
   std::string text = describe(member) + " was lost: " + how;
   if (const Stamp* const stamp = concerned())
-    text += " during operation " + std::to_string(stamp->seq) + ", " + describe(*stamp);
+    text += std::string(isMessage(*stamp) ? " during message " : " during operation ") +
+            std::to_string(stamp->seq) + ", " + describe(*stamp);
   text += "; this group cannot go on, form a new one";
   return Error(ErrorCode::kRankLost, text, more);
 }

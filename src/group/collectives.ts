@@ -73,6 +73,19 @@ export interface AllToAllOptions<T extends CollectiveArray> extends ArrayOptions
   out?: T;
 }
 
+export interface SendOptions extends ArrayOptions {
+  /** The rank it goes to: another than this one. */
+  to: number;
+  /** A whole number from 0 to 2^32 − 1 that the receiver has to name as well. Default 0. */
+  tag?: number;
+}
+export interface RecvOptions extends ArrayOptions {
+  /** The rank it comes from: another than this one. */
+  from: number;
+  /** The number that the sender names. Default 0. */
+  tag?: number;
+}
+
 /** A rank of the group that calls. */
 export interface Caller {
   rank: number;
@@ -165,6 +178,37 @@ export function allToAll<T extends CollectiveArray>(
   return { op: 'allToAll', ...moved, dtype, count, input: array, out };
 }
 
+/** A message between two ranks that can be run. */
+export interface Message<T extends CollectiveArray = CollectiveArray> {
+  op: 'send' | 'recv';
+  dtype: DTypeName;
+  peer: number;
+  tag: number;
+  array: T;
+}
+
+export function send<T extends CollectiveArray>(group: Caller, array: T, options: SendOptions): Message<T> {
+  const dtype = begin('send', array, options);
+  return {
+    op: 'send',
+    dtype,
+    peer: peerOf('send', 'to', group, options.to),
+    tag: tagOf('send', options.tag),
+    array,
+  };
+}
+
+export function recv<T extends CollectiveArray>(group: Caller, array: T, options: RecvOptions): Message<T> {
+  const dtype = begin('recv', array, options);
+  return {
+    op: 'recv',
+    dtype,
+    peer: peerOf('recv', 'from', group, options.from),
+    tag: tagOf('recv', options.tag),
+    array,
+  };
+}
+
 export function barrier(): Call {
   return { op: 'barrier', ...moved, dtype: 'uint8', count: 0, input: nothing, out: nothing };
 }
@@ -176,6 +220,17 @@ function begin(op: keyof typeof OpKind, array: unknown, options: ArrayOptions): 
   checkArray(op, 'array', array);
   checkOptions(op, options);
   return dtypeOf(op, array, options.dtype);
+}
+
+function peerOf(op: string, what: string, group: Caller, value: unknown): number {
+  if (group.size === 1) throw refuse(op, what, 'another rank, of which this group has none', value);
+  const peer = checkInteger(op, what, value, 0, group.size - 1);
+  if (peer === group.rank) throw refuse(op, what, 'another rank than this one', value);
+  return peer;
+}
+
+function tagOf(op: string, value: unknown): number {
+  return value === undefined ? 0 : checkInteger(op, 'tag', value, 0, 2 ** 32 - 1);
 }
 
 /** The length of one rank's block of `array`. */

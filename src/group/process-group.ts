@@ -34,8 +34,10 @@ import type {
   AllToAllOptions,
   BroadcastOptions,
   OperationOptions,
+  RecvOptions,
   ReduceOptions,
   ReduceScatterOptions,
+  SendOptions,
 } from './collectives.ts';
 import * as calls from './collectives.ts';
 import type {
@@ -355,6 +357,27 @@ export class ProcessGroup {
     return this.#run(calls.allToAll(this, array, chosen), chosen);
   }
 
+  /**
+   * Sends `array` to one rank, which has to call {@link recv}: the n-th message to a rank is its n-th from this one,
+   * of the same type, length and tag. No other rank takes part. Resolves once the memory may be used again: a small
+   * message has then left, and need not have been received.
+   *
+   * Sends and receives that are called without awaiting run at the same time; a collective called after them begins
+   * when they are done. docs/collectives.md has what can wait for ever.
+   */
+  async send(array: CollectiveArray, options: SendOptions): Promise<void> {
+    await this.#message(calls.send(this, array, options), options);
+  }
+
+  /**
+   * Receives into `array` what one rank sends with {@link send}.
+   *
+   * @returns the array.
+   */
+  async recv<T extends CollectiveArray>(array: T, options: RecvOptions): Promise<T> {
+    return this.#message(calls.recv(this, array, options), options);
+  }
+
   /** Resolves once every rank has called it. */
   async barrier(options: OperationOptions = {}): Promise<void> {
     await this.#run(calls.barrier(), options);
@@ -506,6 +529,22 @@ export class ProcessGroup {
       throw this.#noted(error);
     }
     return out;
+  }
+
+  async #message<T extends CollectiveArray>(
+    message: calls.Message<T>,
+    options: OperationOptions,
+  ): Promise<T> {
+    const { op, dtype, peer, tag, array } = message;
+    const timeoutMs = this.#checked(op, options);
+    try {
+      await this.#under(options.signal, () =>
+        this.#native.message(OpKind[op], DType[dtype], peer, tag, array.length, array, timeoutMs),
+      );
+    } catch (error) {
+      throw this.#noted(error);
+    }
+    return array;
   }
 
   #staged(op: string, options: OperationOptions & { staging?: boolean }): boolean {

@@ -232,6 +232,16 @@ export interface NativeGroup {
     untilEnqueued: boolean,
     timeoutMs: number,
   ): Promise<void>;
+  /** `send` or `recv`. */
+  message(
+    kind: number,
+    dtype: number,
+    peer: number,
+    tag: number,
+    count: number,
+    array: NativeArray,
+    timeoutMs: number,
+  ): Promise<void>;
   /** Numbers (int32) or bigints (int64) in, the same kind out; with `sync` this thread blocks. */
   vote<T extends number[] | bigint[]>(
     dtype: number,

@@ -70,7 +70,8 @@ TEST_CASE("what is encoded is decoded") {
     header.stamp.reduceOp = static_cast<ReduceOp>(random() % 9);
     header.stamp.root = static_cast<int32_t>(random());
     header.stamp.count = random();
-    header.stamp.device = header.kind != FrameKind::kData && random() % 2 == 0;
+    const bool data = header.kind == FrameKind::kData || header.kind == FrameKind::kMessage;
+    header.stamp.device = !data && random() % 2 == 0;
     header.slot = random();
     header.length = random() % (kMaxControlBytes + 1);
     header.number = random();
@@ -106,6 +107,11 @@ TEST_CASE("what this version does not send is refused") {
   checkRefused(data, 5, static_cast<int>(kLastDType) + 1);
   checkRefused(data, 6, 9);
   checkRefused(data, 7, 1);
+  FrameHeader message = dataHeader(1, 2, 3);
+  message.kind = FrameKind::kMessage;
+  CHECK_NOTHROW(decode(headerBytes(message)));
+  checkRefused(headerBytes(message), 4, 0);
+  checkRefused(headerBytes(message), 7, 1);
   checkRefused(headerBytes(controlHeader(FrameKind::kCalled, 1)), 7, 2);
   checkRefused(data, 47, 1);  // a length of 2^56 and more
 
