@@ -101,6 +101,7 @@ class Link final : public ByteSource {
   uint64_t goodbyeAfter = 0;    // after this operation
   bool gone = false;            // it cannot take part in a next generation, and Mesh::onGone has said so
   bool paused = false;          // its next frame is not taken now
+  bool hungUp = false;          // it has ended while it was held back: the little that is left is let in
   uint64_t reads = 0;           // counts what comes from it
   bool processEnded = false;    // it is of this host, and its process is dead
   int readErrno = 0;            // why the stream ended, 0 for end of file
@@ -135,7 +136,7 @@ class Link final : public ByteSource {
   uint64_t writes_ = 0;  // counts what is written,
   uint64_t beaten_ = 0;  // up to the last beat()
   bool beating_ = false;
-  bool limited_ = true;               // see limitUnlessHeldBack()
+  bool limited_ = true;  // see limitUnlessHeldBack()
   struct Beaten {
     BufferState* owner;
     bool unread;

@@ -317,7 +317,8 @@ void Mesh::pollLinks(Clock::time_point until, int wakeFd) {
     Link* const link = links_[peer].get();
     if (link == nullptr || !link->open()) continue;
     if (link->settleBeaten()) until = Clock::time_point{};  // somebody may wait for just that
-    const short events = static_cast<short>((link->paused ? 0 : POLLIN) | (link->pending() ? POLLOUT : 0));
+    const int reading = !link->paused ? POLLIN : link->hungUp ? 0 : POLLRDHUP;
+    const short events = static_cast<short>(reading | (link->pending() ? POLLOUT : 0));
     if (events == 0) continue;  // poll would report a hang-up again and again
     polls_.push_back({link->fd(), events, 0});
     pollRanks_.push_back(static_cast<int>(peer));
@@ -345,7 +346,12 @@ void Mesh::pollLinks(Clock::time_point until, int wakeFd) {
     const auto peer = static_cast<size_t>(pollRanks_[i - first]);
     // Also on a hang-up: a paused link is not read, and what it cannot write would be polled for ever.
     if (polls_[i].revents & (POLLOUT | POLLHUP | POLLERR)) links_[peer]->flush();
-    if (!links_[peer]->paused && (polls_[i].revents & (POLLIN | POLLHUP | POLLERR))) pump(peer);
+    if (!links_[peer]->paused) {
+      if (polls_[i].revents & (POLLIN | POLLHUP | POLLERR)) pump(peer);
+    } else if (polls_[i].revents & (POLLRDHUP | POLLHUP | POLLERR)) {
+      links_[peer]->hungUp = true;
+      ready_[peer] = true;
+    }
   }
 }
 

@@ -64,7 +64,9 @@ std::optional<std::byte*> Mesh::placeData(Link& link, const FrameHeader& header)
 std::optional<std::byte*> Mesh::placeEarly(Link& link, const FrameHeader& header) {
   const bool later = !active_ || header.stamp.seq != stamp_.seq;
   if (later) {
-    if (link.earlyBytes + header.length > limits_.earlyBytes || link.early.size() >= limits_.earlyFrames) {
+    const bool full =
+        link.earlyBytes + header.length > limits_.earlyBytes || link.early.size() >= limits_.earlyFrames;
+    if (full && !link.hungUp) {
       return std::nullopt;
     }
     link.earlyBytes += header.length;

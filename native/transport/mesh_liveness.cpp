@@ -83,13 +83,17 @@ void Mesh::noteProcesses() {
   }
 }
 
-// A dead process has said all it ever will. What it wrote is read first, as at the end of a stream: it may
-// have taken its leave. While its link is held back, that cannot be known yet.
+// A dead process has said all it ever will. What it wrote is read first, as at the end of a stream, also what
+// was held back: it may have taken its leave.
 void Mesh::checkProcesses() {
   if (!processEnded_) return;
   for (size_t peer = 0; peer < links_.size(); ++peer) {
     Link* const link = links_[peer].get();
-    if (link == nullptr || !link->open() || !link->processEnded || link->paused) continue;
+    if (link == nullptr || !link->open() || !link->processEnded) continue;
+    if (link->paused) {
+      link->hungUp = true;
+      link->paused = false;
+    }
     // Its stream has ended too, as it should, or there is more to read.
     if (pump(peer) != FrameReader::Status::kDrained || link->goodbye) continue;
     failLost(lost(*link, "its process has ended, though somebody still holds its socket open"));

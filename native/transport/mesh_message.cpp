@@ -104,9 +104,9 @@ std::optional<std::byte*> Mesh::placeMessage(Link& link, const FrameHeader& head
     postedMessages_.erase(posted);
     return data;
   }
-  if (link.messageBytes + header.length > limits_.earlyBytes || link.messages.size() >= limits_.earlyFrames) {
-    return std::nullopt;
-  }
+  const bool full =
+      link.messageBytes + header.length > limits_.earlyBytes || link.messages.size() >= limits_.earlyFrames;
+  if (full && !link.hungUp) return std::nullopt;
   link.lastMessage = stamp.seq;
   link.messageBytes += header.length;
   keepAside(link, link.messages, header);

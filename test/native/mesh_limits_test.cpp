@@ -155,24 +155,6 @@ TEST_CASE("waiting sleeps") {
       fill(solo);
       checkSleeps(solo, 1);
     }
-    {  // with a link held back whose rank has closed
-      Solo solo(3, wire, smallLimits());
-      fill(solo);
-      solo.raw[1].fd.reset();
-      checkSleeps(solo, 1);
-    }
-    {  // with a link held back that was reset while something is to be written
-      Solo solo(3, wire, smallLimits());
-      fill(solo);
-      const Bytes large = pattern(20'000'000, 1);
-      BufferState state;
-      solo.begin(1);
-      solo.mesh->send(state, 1, 1, large.data(), large.size());
-      solo.mesh->end();
-      solo.raw[1].reset();
-      checkSleeps(solo, 2);
-      solo.mesh->release(state);
-    }
     {  // with a rank that said goodbye and closed
       Solo solo(3, wire);
       solo.raw[1].write(controlHeader(FrameKind::kGoodbye, 9));
@@ -233,4 +215,34 @@ TEST_CASE("a waiting rank says so, once to each, and again to the user") {
   CHECK(solo.raw[2].frame()->first.kind == FrameKind::kGoodbye);
   CHECK(solo.raw[3].frame()->first.kind == FrameKind::kData);
   CHECK(solo.raw[3].frame()->first.kind == FrameKind::kGoodbye);
+}
+
+TEST_CASE("the end of a rank whose link is held back is seen") {
+  const Watchdog watchdog("held back and ended");
+  for (const Wire wire : kWires) {
+    for (const bool reset : {false, true}) {
+      for (const bool writes : {false, true}) {
+        Solo solo(3, wire, smallLimits());
+        for (uint64_t i = 0; i < 20; ++i) solo.raw[1].write(dataHeader(5, i, 4), pattern(4, 1));
+        serveUntilEarly(solo, 8);
+        const Bytes large = pattern(20'000'000, 1);
+        BufferState state;
+        solo.begin(1);
+        if (writes) solo.mesh->send(state, 1, 1, large.data(), large.size());
+        if (reset) {
+          solo.raw[1].reset();
+        } else {
+          solo.raw[1].fd.reset();
+        }
+        BufferState waiting;
+        solo.mesh->recv(waiting, std::array{2}, 1, nullptr, 0);
+        const auto error = errorOf([&] { solo.mesh->waitRecv(waiting); });
+        REQUIRE(error);
+        CHECK(error->code == ErrorCode::kRankLost);
+        CHECK(error->facts.peer == 1);
+        solo.mesh->release(state);
+        solo.mesh->release(waiting);
+      }
+    }
+  }
 }

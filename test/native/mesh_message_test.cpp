@@ -246,3 +246,25 @@ TEST_CASE("waiting for a message sleeps") {
   CHECK(error->facts.missing == std::vector{2});
   solo.mesh->release(state);
 }
+
+TEST_CASE("a rank that ends while its messages are held back is lost, or has left them all") {
+  const Watchdog watchdog("held back and ended");
+  for (const bool goodbye : {true, false}) {
+    Solo solo(3, Wire::kUnix, smallLimits());
+    for (uint64_t i = 1; i <= 20; ++i)
+      solo.raw[1].write(incoming(i, 300), pattern(300, static_cast<unsigned>(i)));
+    serveUntilEarly(*solo.mesh, 3);
+    if (goodbye) solo.raw[1].write(controlHeader(FrameKind::kGoodbye, 0));
+    solo.raw[1].fd.reset();
+    if (goodbye) {
+      serveUntilEarly(*solo.mesh, 20);
+      for (uint64_t i = 1; i <= 20; ++i)
+        CHECK(receive(*solo.mesh, 1, i, 300) == pattern(300, static_cast<unsigned>(i)));
+      continue;
+    }
+    const auto error = errorOf([&] { receive(*solo.mesh, 2, 1, 4); });
+    REQUIRE(error);
+    CHECK(error->code == ErrorCode::kRankLost);
+    CHECK(error->facts.peer == 1);
+  }
+}
