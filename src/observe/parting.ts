@@ -19,13 +19,14 @@ export function callOf({ op, dtype, count, reduceOp, root, device }: OperationRe
   if (op === 'barrier') return 'barrier()';
   const parts = [`${dtype} x ${count}`];
   if (reduceOp !== undefined) parts.push(reduceOp);
-  if (root !== undefined) parts.push(`root ${root}`);
+  const other = { send: 'to rank', recv: 'from rank' }[op] ?? 'root';
+  if (root !== undefined) parts.push(`${other} ${root}`);
   if (device === true) parts.push('on devices');
   return `${op}(${parts.join(', ')})`;
 }
 
-/** Not every rank takes part in these, and the two that do call different things. */
-function isCollective({ op }: OperationRecord): boolean {
+/** Not every rank takes part in the others, and the two that do call different things and count for themselves. */
+export function isCollective({ op }: Pick<OperationRecord, 'op'>): boolean {
   return op !== 'send' && op !== 'recv';
 }
 
@@ -59,7 +60,7 @@ function behindOf(dumps: readonly Dump[]): Parting | undefined {
   const called: number[] = [];
   const behind: Behind[] = [];
   for (const { operations, group } of dumps) {
-    const last = operations.at(-1);
+    const last = operations.filter(isCollective).at(-1);
     if (last !== undefined && last.seq >= first.seq) {
       called.push(group.rank);
       continue;

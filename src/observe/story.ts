@@ -1,7 +1,7 @@
 /** What the dumps of a group's ranks say together: who failed, who saw it, who waited for whom. */
 import { type ClockOffsets, clockOffsets } from './clocks.ts';
 import type { Dump, DumpedFailure } from './dump.ts';
-import { type Parting, partingOf } from './parting.ts';
+import { callOf, isCollective, type Parting, partingOf } from './parting.ts';
 import type { OperationRecord } from './stats.ts';
 
 /** One rank of the group, as far as it is known. */
@@ -186,18 +186,20 @@ function heardBy({ heard }: Cause, rank: number): boolean {
 }
 
 function waitsOf(dumps: readonly Dump[]): Wait[] {
-  const waits = new Map<number, Wait>();
+  const waits = new Map<string, Wait>();
   for (const { operations, group, stats, writtenAt } of dumps) {
     const stuck = operations.find(({ state, begunAt }) => state !== 'done' && begunAt !== undefined);
     if (stuck?.begunAt === undefined) continue;
-    const wait = waits.get(stuck.seq) ?? { seq: stuck.seq, operation: stuck, waiting: [], for: [] };
-    waits.set(stuck.seq, wait);
+    const key = `${stuck.seq}${isCollective(stuck) ? '' : ` ${callOf(stuck)} ${group.rank}`}`;
+    const wait = waits.get(key) ?? { seq: stuck.seq, operation: stuck, waiting: [], for: [] };
+    waits.set(key, wait);
     const until = stuck.endedAt ?? stats.failedAt ?? writtenAt;
     wait.waiting.push({ rank: group.rank, ms: Math.max(0, until - stuck.begunAt) });
     wait.for.push(...(stuck.missing ?? []));
   }
-  const called = (dump: Dump) => Math.max(0, ...dump.operations.map(({ seq }) => seq));
+  const called = (dump: Dump) => Math.max(0, ...dump.operations.filter(isCollective).map(({ seq }) => seq));
   for (const wait of waits.values()) {
+    if (!isCollective(wait.operation)) continue;
     const behind = dumps.filter((dump) => called(dump) < wait.seq).map(({ group }) => group.rank);
     // A rank whose own dump has the call was late, or is behind in another operation; it did call.
     const came = new Set(dumps.filter((dump) => called(dump) >= wait.seq).map(({ group }) => group.rank));

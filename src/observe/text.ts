@@ -1,5 +1,5 @@
 /** A group's story in plain words, for somebody who was woken by it. */
-import { type Behind, callOf } from './parting.ts';
+import { type Behind, callOf, isCollective } from './parting.ts';
 import type { Cause, RankStory, Story, Wait } from './story.ts';
 
 /** `rank 2`, `ranks 0, 1 and 3`, `ranks 0 to 6`; `no rank`. */
@@ -93,7 +93,8 @@ function happened(story: Story): string[] {
     }
   }
   if (first.op !== undefined && first.op !== 'join') {
-    lines.push(`That was during operation ${first.seq ?? '?'}, ${first.op}.`);
+    const sort = isCollective({ op: first.op }) ? 'operation' : 'message';
+    lines.push(`That was during ${sort} ${first.seq ?? '?'}, ${first.op}.`);
   }
   lines.push(`The error: ${first.message} (${first.code})`);
   for (const other of others) {
@@ -139,7 +140,8 @@ function waited(story: Story, wait: Wait): string[] {
     longest - shortest < 1 || ranks.length === 1
       ? durationText(longest)
       : `${durationText(shortest)} to ${durationText(longest)}`;
-  const what = `operation ${wait.seq}, ${callOf(wait.operation)}`;
+  const sort = isCollective(wait.operation) ? 'operation' : 'message';
+  const what = `${sort} ${wait.seq}, ${callOf(wait.operation)}`;
   const lines = [`${capital(ranksText(ranks))} ${were(ranks)} in ${what} for ${span}`];
   lines[0] +=
     wait.for.length === 0 ? '.' : `, and waited for ${ranksText(wait.for)}, which had not called it.`;

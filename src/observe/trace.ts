@@ -4,7 +4,7 @@
  */
 import { type ClockOffsets, clockOffsets } from './clocks.ts';
 import type { Dump } from './dump.ts';
-import { callOf } from './parting.ts';
+import { callOf, isCollective } from './parting.ts';
 import type { OperationRecord } from './stats.ts';
 import { formationsOf, storiesOf } from './story.ts';
 
@@ -81,7 +81,8 @@ function rankEvents(
     const name = `${operation.seq} ${callOf(operation)}`;
     const args = argsOf(operation);
     const turn = at(operation.begunAt ?? operation.endedAt ?? until);
-    const id = `${pid}.${operation.seq}`;
+    const which = isCollective(operation) ? '' : `.${operation.op}.${operation.root}`;
+    const id = `${pid}.${operation.seq}${which}`;
     const shared = { name, cat: 'queued', id, pid, tid: tracks.queued };
     events.push({ ...shared, ph: 'b', ts: at(operation.calledAt), args });
     events.push({ ...shared, ph: 'e', ts: Math.max(turn, at(operation.calledAt)) });
