@@ -67,7 +67,8 @@ bool Group::sendFirst(const Task& task) {
   if (task.device) return false;
   if (isMessage(task.stamp)) {
     if (task.stamp.kind != OpKind::kSend) return false;
-    return mesh_->trySendMessage(task.stamp, task.tag, task.in, task.stamp.count * elementSize(task.stamp.dtype));
+    return mesh_->trySendMessage(task.stamp, task.tag, task.in,
+                                 task.stamp.count * elementSize(task.stamp.dtype));
   }
   const auto first = collectives_->firstMessage(task.stamp);
   if (!first) return false;

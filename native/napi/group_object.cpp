@@ -92,8 +92,7 @@ Napi::Function GroupObject::define(Napi::Env env) {
        InstanceMethod<&GroupObject::operation>("operation"), InstanceMethod<&GroupObject::lastSeq>("lastSeq"),
        InstanceMethod<&GroupObject::meet>("meet"), InstanceMethod<&GroupObject::lose>("lose"),
        InstanceMethod<&GroupObject::run>("run"), InstanceMethod<&GroupObject::runDevice>("runDevice"),
-       InstanceMethod<&GroupObject::message>("message"),
-       InstanceMethod<&GroupObject::vote>("vote")});
+       InstanceMethod<&GroupObject::message>("message"), InstanceMethod<&GroupObject::vote>("vote")});
 }
 
 GroupObject::GroupObject(const Napi::CallbackInfo& info)

@@ -64,7 +64,7 @@ class DriverRuntime final : public DeviceRuntime {
   void use(int device) override {
     checkIndex(device);
     driver_.makeCurrent(device, [this, device](const auto& symbol, auto... arguments) {
-      call("making current device", device, symbol, arguments...);
+      this->call("making current device", device, symbol, arguments...);
     });
   }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <utility>
 
 #include "core/error.h"
@@ -87,6 +88,9 @@ Error unavailable(const LibraryQuery& query, const std::vector<LoadAttempt>& att
 
 std::shared_ptr<SharedLibrary> SharedLibrary::load(const LibraryQuery& query,
                                                    std::vector<LoadAttempt>* attempts) {
+  // dlinfo's map is the loader's own, which it fills under a lock that no other code, and no sanitizer, sees.
+  static std::mutex loading;
+  const std::lock_guard lock(loading);
   std::vector<LoadAttempt> done;
   for (LoadAttempt& attempt : plan(query)) {
     void* const handle = attempt.reason.empty() ? open(attempt.path, query.symbol, attempt.reason) : nullptr;
