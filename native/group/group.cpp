@@ -12,6 +12,9 @@ namespace nc::group {
 
 namespace {
 constexpr Millis kFarewell{1000};  // for what was sent to be taken, when a group closes
+// For ranks to read why the group did not form: as long as a silent rank is taken to be alive.
+constexpr Millis kUnread{3000};
+constexpr Millis kUnreadLook{20};
 // For a communicator to be closed, or aborted; what takes longer is left to itself.
 constexpr Millis kDeviceFarewell{2000};
 constexpr Millis kDeviceAbort{1000};
@@ -155,7 +158,15 @@ void Group::wake() {
 // --------------------------------------------------------------------------------------- the group's thread
 
 void Group::run() {
-  if (form()) serve();
+  if (form()) {
+    serve();
+  } else if (hosted_) {
+    if (events_.onEnded) events_.onEnded(true);
+    letRead();
+    hosted_.reset();
+    if (events_.onStoreRead) events_.onStoreRead();
+    return;
+  }
   // Before the goodbye: the others may still need this rank's part of what the device does.
   if (device_) device_->close(kDeviceFarewell);
   device_.reset();
@@ -173,12 +184,24 @@ void Group::run() {
     const std::lock_guard lock(mutex_);
     held_ = {};
   }
-  if (events_.onEnded) events_.onEnded();
+  if (events_.onEnded) events_.onEnded(false);
+}
+
+void Group::letRead() {
+  const Deadline limit = Deadline::in(kUnread);
+  while (!limit.passed()) {
+    if (hosted_->linger(kUnreadLook, false)) return;
+    const std::lock_guard lock(mutex_);
+    if (dropped_) return;
+  }
 }
 
 bool Group::form() {
   try {
     rendezvous::JoinEvents events;
+    events.onUnread = [this](std::unique_ptr<rendezvous::HostedStore> hosted) {
+      hosted_ = std::move(hosted);
+    };
     events.host.onAddressInUse = events_.onAddressInUse;
     events.host.onRefused = events_.onRefused;
     events.onListening = events_.onListening;

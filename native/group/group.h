@@ -51,8 +51,11 @@ struct GroupEvents {
   std::function<void()> onFormed;
   std::function<void(int rank)> onGone;  // it cannot take part in a next generation
   std::function<void(const Error&)>
-      onFailed;                   // joining or the group; no event follows but onGone and onEnded
-  std::function<void()> onEnded;  // the last event: nothing is open any more
+      onFailed;  // joining or the group; no event follows but onGone and onEnded
+  // Nothing is open any more, unless `storeRead`: then ranks of a group that failed to form still read why,
+  // for a few seconds at most, from a store that no longer has a port; onStoreRead follows.
+  std::function<void(bool storeRead)> onEnded;
+  std::function<void()> onStoreRead;
 };
 
 struct GroupMember {
@@ -122,6 +125,8 @@ class Group {
  private:
   void run();
   bool form();
+  // Until the ranks of a group that did not form have read why; cut short by shutdown().
+  void letRead();
   void serve();
   std::unique_ptr<Task> next();
   void noteEnd(const Task& task, const Error* error);

@@ -38,6 +38,7 @@ struct GroupObject::Events {
   Napi::FunctionReference callback;  // JavaScript thread only
   bool holding = false;              // the event loop is kept alive for joining or closing,
   Napi::ObjectReference self;        // and so is the object
+  Napi::ObjectReference reader;      // the object, without the event loop
 
   void hold(Environment& environment, Napi::Object object) {
     if (holding) return;
@@ -77,6 +78,22 @@ class GroupObject::EventJob final : public Job {
   std::shared_ptr<Events> events_;
   const char* type_;
   Fill fill_;
+};
+
+// Keeps the object, whose collection would close the store that is being read, or lets it go.
+class GroupObject::ReaderJob final : public Job {
+ public:
+  ReaderJob(std::shared_ptr<Events> events, bool keep) : events_(std::move(events)), keep_(keep) {}
+
+  void run(Napi::Env) override {
+    // Before "ended" it is held for joining.
+    if (keep_ && !events_->self.IsEmpty()) events_->reader = Napi::Persistent(events_->self.Value());
+    if (!keep_) events_->reader.Reset();
+  }
+
+ private:
+  std::shared_ptr<Events> events_;
+  bool keep_;
 };
 
 void registerGroup(Napi::Env env, Napi::Object exports) {
@@ -141,7 +158,13 @@ GroupObject::GroupObject(const Napi::CallbackInfo& info)
     post("failed",
          [error](Environment& owner, Napi::Object event) { event["error"] = owner.makeError(error); });
   };
-  handlers.onEnded = [post] { post("ended", nullptr); };
+  handlers.onEnded = [post, &environment, events](bool storeRead) {
+    if (storeRead) environment.post(std::make_unique<ReaderJob>(events, true));
+    post("ended", nullptr);
+  };
+  handlers.onStoreRead = [&environment, events] {
+    environment.post(std::make_unique<ReaderJob>(events, false));
+  };
 
   try {
     group::GroupOptions options = readGroupOptions(info[0].As<Napi::Object>());

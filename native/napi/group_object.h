@@ -24,6 +24,7 @@ class GroupObject final : public Napi::ObjectWrap<GroupObject>, public Closable 
  private:
   struct Events;
   class EventJob;
+  class ReaderJob;
 
   void start(const Napi::CallbackInfo& info);
   void abort(const Napi::CallbackInfo& info);

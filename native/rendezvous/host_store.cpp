@@ -183,10 +183,10 @@ HostedStore::~HostedStore() {
   if (server_) server_->stop();
 }
 
-void HostedStore::linger(Millis limit, bool all) {
+bool HostedStore::linger(Millis limit, bool all) {
   Registrar& registrar = *registrar_;
   std::unique_lock lock(registrar.mutex);
-  registrar.changed.wait_for(lock, limit, [&] {
+  return registrar.changed.wait_for(lock, limit, [&] {
     return registrar.ranks.empty() &&
            (!all || registrar.gone.size() >= static_cast<size_t>(registrar.identity.size));
   });

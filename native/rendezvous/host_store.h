@@ -44,8 +44,8 @@ class HostedStore {
   store::Server& server() { return *server_; }
   const transport::GroupToken& token() const { return token_; }
   // Waits, for `limit` at most, until the ranks that came have read the verdict and gone; with `all`, also
-  // for those that have not come yet.
-  void linger(Millis limit, bool all);
+  // for those that have not come yet. Whether they have.
+  bool linger(Millis limit, bool all);
 
  private:
   struct Registrar;

@@ -299,6 +299,7 @@ class Joiner {
       const bool all = error.facts.consequence || error.code == ErrorCode::kGroupMismatch ||
                        error.code == ErrorCode::kRankLost;
       joined_.hosted->linger(tellLimit(), all && error.code != ErrorCode::kTimeout);
+      if (!joined_.hosted->linger(Millis{0}, false)) leaveStore();
       return error;
     }
     if (!client_) return error;
@@ -317,6 +318,18 @@ class Joiner {
       if (error.code == ErrorCode::kRankLost && !verdict.empty()) return verdictError(verdict, rank());
     }
     return error;
+  }
+
+  // A rank that is short of processor time reads its verdict later than this rank's caller is to wait. It
+  // would name rank 0, whose store was gone, were it not left to somebody.
+  void leaveStore() {
+    if (!events_.onUnread) return;
+    try {
+      joined_.hosted->server().stopListening();
+      events_.onUnread(std::move(joined_.hosted));
+    } catch (const Error&) {
+      // No thread to be had: it is closed here, as the cause of the failure matters more.
+    }
   }
 
   // Whom this rank waited for, where it was not another rank but the store itself that did not answer.

@@ -59,6 +59,9 @@ struct JoinEvents {
   std::function<void()> onCommitted;
   // "still waiting": ranks that have not registered.
   std::function<void(Millis waited, const std::vector<int>& missing)> onWaiting;
+  // Rank 0, before join() throws: the store of a group that failed, which some ranks have not finished with.
+  // It listens no more. Without this it is closed.
+  std::function<void(std::unique_ptr<HostedStore>)> onUnread;
 };
 
 // How long each part of joining took on this rank.

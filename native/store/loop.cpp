@@ -63,10 +63,24 @@ void Server::Loop::start() {
   }
 }
 
-void Server::Loop::stop() {
+void Server::Loop::endThread() {
   stopping_.store(true, std::memory_order_release);
   kick();
   thread_.join();
+}
+
+void Server::Loop::stopListening() {
+  endThread();
+  // By name: another process may have the same socket, so that closing it here does not end the watching.
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, listener_.get(), nullptr);
+  listener_.reset();
+  acceptingPaused_ = false;
+  stopping_.store(false, std::memory_order_release);
+  start();
+}
+
+void Server::Loop::stop() {
+  endThread();
   connections_.clear();
   open_.store(0, std::memory_order_relaxed);
   listener_.reset();

@@ -28,6 +28,7 @@ class Server::Loop {
   ~Loop() { stop(); }
 
   void start();
+  void stopListening();
   void stop();
   // Any thread: has the loop answer those whom a change of the table woke.
   void kick();
@@ -57,6 +58,7 @@ class Server::Loop {
     bool dead = false;
   };
 
+  void endThread();
   void run();
   int timeout() const;
   void accept();

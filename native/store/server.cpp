@@ -69,6 +69,10 @@ void Server::start() {
   loop_->start();
 }
 
+void Server::stopListening() {
+  loop_->stopListening();
+}
+
 void Server::stop() {
   loop_->stop();
 }

@@ -64,6 +64,9 @@ class Server {
 
   // Starts serving. Once.
   void start();
+  // Serves those that are connected on, and nobody else: the port is free when it returns. After start().
+  // Throws kResource.
+  void stopListening();
   // Closes the listening socket and every connection and joins the thread. Idempotent, takes milliseconds.
   void stop();
 

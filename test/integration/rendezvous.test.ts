@@ -177,6 +177,24 @@ describe('it ends for all', () => {
     }
   });
 
+  it('a rank that gets to read late why the group failed names no other than the others', async () => {
+    const ranks = await processes(3);
+    const [first, late, victim] = ranks as [RankProcess, RankProcess, RankProcess];
+    const port = await freePort();
+    for (const [rank, process] of ranks.entries()) join(process, rank, 4, port);
+    await registered(port, [0, 1, 2]);
+    late.kill('SIGSTOP');
+    victim.kill();
+    const { error } = await first.next('failed', 5_000);
+    expect(error, error.message).toMatchObject({ code: 'RANK_LOST', peer: 2 });
+    // The store goes on for the late one, but holds no port.
+    join(first, 0, 1, port, { id: 'h' });
+    await first.next('formed', 5_000);
+    late.kill('SIGCONT');
+    const { error: same } = await late.next('failed', 5_000);
+    expect(same, same.message).toMatchObject({ code: 'RANK_LOST', peer: 2, consequence: true });
+  });
+
   it('a missing rank with the same deadline everywhere', async () => {
     const ranks = await processes(3);
     for (const port of await freePorts(4)) {

@@ -147,7 +147,7 @@ class Groups {
         made.formed.set(&error);
         made.failed.set(&error);
       };
-      events.onEnded = [&made] { made.ended.set(); };
+      events.onEnded = [&made](bool) { made.ended.set(); };
       if (rank == 0) events.onListening = [this](uint16_t port) { listening(port); };
       if (rank > 0) options.join.ports = {port()};
       made.group = std::make_unique<group::Group>(std::move(options), std::move(events));
