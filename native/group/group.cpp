@@ -302,6 +302,8 @@ void Group::serve() {
       ended.finish(std::move(task), nullptr);
     }
   } catch (const Error& error) {
+    // A device may fail where the mesh is not asked: the others would take this rank's leave for a good one.
+    mesh_->fail(error);
     failWith(error);
   } catch (const std::exception& error) {
     const Error cause(ErrorCode::kInternal, std::string("the group's thread failed: ") + error.what());

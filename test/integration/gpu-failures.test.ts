@@ -135,6 +135,18 @@ describe.each(flavours)('%s', (flavour) => {
     await leave(ranks);
   });
 
+  test('a device that fails, at whatever call, is an error of that device on all ranks', async () => {
+    for (const after of [19, 20, 21, 22]) {
+      const ranks = await withBuffers(
+        await gpuGroup(flavour, 2, (rank) =>
+          rank === 0 ? { NC_STANDIN_FAULTS: `device-error=${after}` } : {},
+        ),
+      );
+      for (const { error } of await askAll(ranks, 'loop')) expect(error).toMatchObject({ code: 'DEVICE' });
+      await leave(ranks);
+    }
+  });
+
   test('a collective that hangs ends at its deadline, also where the abort does not come back', async () => {
     for (const faults of ['hang=2', 'hang=2,abort-blocks', 'hang=2,abort-blocks,destroy-blocks']) {
       const ranks = await withBuffers(await gpuGroup(flavour, 2, () => ({ NC_STANDIN_FAULTS: faults })));
