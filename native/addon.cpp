@@ -5,6 +5,7 @@
 #include "napi/environment.h"
 #include "napi/group_object.h"
 #include "napi/held_port.h"
+#include "napi/parent_watch.h"
 #include "napi/store.h"
 
 namespace {
@@ -17,6 +18,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   nc::napi::registerGroup(env, exports);
   nc::napi::registerStore(env, exports);
   nc::napi::registerHeldPort(env, exports);
+  nc::napi::registerParentWatch(env, exports);
   nc::napi::registerDeviceProbe(env, exports);
   nc::napi::registerDeviceHandles(env, exports);
   nc::napi::DeviceLane::install(env, exports);

@@ -123,6 +123,7 @@ export type {
   LinkStats,
   OperationRecord,
 } from './observe/stats.ts';
+export { type DieWithParentOptions, dieWithParent } from './process/die-with-parent.ts';
 export {
   type StoreCallOptions,
   type StoreConnectOptions,

@@ -10,6 +10,7 @@
 //    what is still queued. Jobs hold JavaScript references and are only ever destroyed on the JavaScript
 //    thread.
 //  - No state is global: the addon may be loaded in many workers at once, and unloaded with the last of them.
+//  The watch on the parent process (core/parent_watch.h) is the process's, and keeps the addon loaded.
 #pragma once
 
 #include <memory>

@@ -20,6 +20,7 @@ import { abortReason, whenAborted } from '../net/abortable.ts';
 import { longestTimerMs } from '../net/within.ts';
 import { type Dump, dumpVariable, dumpWhereAsked, instanceOf, makeDump, writeDump } from '../observe/dump.ts';
 import { type GroupStats, type OperationRecord, statsOf } from '../observe/stats.ts';
+import { dieWithParentWhereAsked } from '../process/die-with-parent.ts';
 import {
   type CollectiveArray,
   checkOptions,
@@ -144,6 +145,7 @@ export class ProcessGroup {
     options: ProcessGroupOptions,
     onAddressInUse?: (address: string) => void,
   ): Promise<ProcessGroup> {
+    dieWithParentWhereAsked();
     return ProcessGroup.#form(await prepare(options, onAddressInUse));
   }
 

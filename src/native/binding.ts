@@ -303,6 +303,10 @@ interface Binding {
   holdPort(address: string): { fd: number; port: number };
   listenOn(fd: number): void;
   closeFd(fd: number): void;
+  /** This process ends with that parent (0: the one it has now), whose pid it returns; native/core/parent_watch.h. */
+  watchParent(watch: { parent: number; signal: number; graceMs: number; byNumber: boolean }): number;
+  /** The pid of the parent that is watched, 0 for none. */
+  watchedParent(): number;
   /** Looks for GPUs and their libraries without using any; blocks while the drivers start. */
   probeDevices(options?: ProbeOptions): DeviceProbe;
   NativeGroup: new (options: NativeGroupOptions, onEvent: (event: NativeGroupEvent) => void) => NativeGroup;

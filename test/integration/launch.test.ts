@@ -323,6 +323,15 @@ describe('orphans', () => {
     await vi.waitFor(() => expect(keepers.filter(alive)).toEqual([]), { timeout: 10_000, interval: 20 });
   });
 
+  it('nor where the ranks are busy in JavaScript', async () => {
+    const job = stage.launch(['-n', '3']);
+    const ranks = await stage.puppets(3);
+    for (const rank of ranks) rank.do('block');
+    await Promise.all(ranks.map((rank) => rank.told('done')));
+    process.kill(job.pid, 'SIGKILL');
+    await Promise.all(ranks.map((p) => p.gone));
+  });
+
   it('nor when the keeper was killed before', async () => {
     const job = stage.launch(['-n', '2']);
     const ranks = await stage.puppets(2);
