@@ -66,10 +66,12 @@ export type {
 export type {
   DeviceOptions,
   DeviceOutOptions,
+  DeviceRecvOptions,
   DeviceReduceOptions,
   DeviceReduceScatterOptions,
   DeviceReduceToOptions,
   DeviceRootOptions,
+  DeviceSendOptions,
 } from './group/device-collectives.ts';
 export {
   addressInUseWarning,

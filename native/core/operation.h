@@ -41,7 +41,7 @@ inline constexpr DType kLastDType = DType::kFloat8E5M2;
 enum class ReduceOp : uint8_t { kNone = 0, kSum, kProd, kMin, kMax, kAvg, kBand, kBor, kBxor };
 
 // Messages between two ranks, which are no calls of all ranks and are numbered for each direction by
-// themselves.
+// themselves; those of devices apart from those of the CPUs.
 constexpr bool isMessage(OpKind kind) noexcept {
   return kind == OpKind::kSend || kind == OpKind::kRecv;
 }
@@ -66,9 +66,8 @@ struct Stamp {
   bool operator==(const Stamp&) const = default;
 };
 
-// Those that devices exchange are numbered like everything else that runs on them.
 constexpr bool isMessage(const Stamp& stamp) noexcept {
-  return isMessage(stamp.kind) && !stamp.device;
+  return isMessage(stamp.kind);
 }
 
 }  // namespace nc

@@ -32,17 +32,26 @@ DeviceOperations::DeviceOperations(transport::Mesh& mesh, std::unique_ptr<nccl::
       communicator_(std::move(communicator)),
       onRoom_(std::move(onRoom)) {}
 
-void DeviceOperations::add(std::unique_ptr<Task> task) {
-  auto entry = std::make_unique<Entry>();
-  entry->stamp = task->stamp;
-  entry->deadline = task->deadline;
-  entry->part = *task->device;
-  entry->task = std::move(task);
-  entry->began = Clock::now();
-  const Stamp stamp = entry->stamp;
-  entries_.push_back(std::move(entry));
+void DeviceOperations::add(std::vector<std::unique_ptr<Task>> tasks) {
+  const size_t before = entries_.size();
+  for (std::unique_ptr<Task>& task : tasks) {
+    Entry& entry = *entries_.emplace_back(std::make_unique<Entry>());
+    entry.stamp = task->stamp;
+    entry.deadline = task->deadline;
+    entry.part = *task->device;
+    entry.task = std::move(task);
+    entry.began = Clock::now();
+  }
   mesh_.setBeside(entries_.front()->stamp);
-  mesh_.announce(stamp);
+  // After the bookkeeping, since these throw.
+  for (size_t i = before; i < entries_.size(); ++i) {
+    const Entry& entry = *entries_[i];
+    if (isMessage(entry.stamp)) {
+      mesh_.announceMessage(entry.stamp, entry.task->tag);
+    } else {
+      mesh_.announce(entry.stamp);
+    }
+  }
   launch();
 }
 
@@ -62,23 +71,43 @@ void DeviceOperations::launch() {
   for (;;) {
     if (called_ > 0 && entries_[called_ - 1]->state == State::kCalled) {
       if (!communicator_->ready()) return;
-      enqueued(*entries_[called_ - 1]);
+      size_t first = called_;
+      while (first > 0 && entries_[first - 1]->state == State::kCalled) --first;
+      for (; first < called_; ++first) enqueued(*entries_[first]);
     }
     if (called_ == entries_.size()) return;
-    Entry& next = *entries_[called_];
+    const size_t last = togetherWith(called_);
     try {
-      call(next);
-      next.state = State::kCalled;
-      ++called_;
+      call(called_, last);
+      for (; called_ < last; ++called_) entries_[called_]->state = State::kCalled;
     } catch (const Error& error) {
       if (!leavesGroup(error)) throw;
-      // The same on all ranks, since their calls and libraries are: nothing has happened.
-      recorder_.ended(next.stamp.seq, nullptr, {}, &error);
-      finish(next, &error);
-      entries_.erase(entries_.begin() + static_cast<ptrdiff_t>(called_));
-      dropFinished(entries_.size() + 1);
+      // The same on all ranks that take part, since their calls and libraries are: nothing has happened.
+      const size_t before = entries_.size();
+      for (size_t i = called_; i < last; ++i) {
+        ended(*entries_[i], &error);
+        finish(*entries_[i], &error);
+      }
+      entries_.erase(entries_.begin() + static_cast<ptrdiff_t>(called_),
+                     entries_.begin() + static_cast<ptrdiff_t>(last));
+      dropFinished(before);
     }
   }
+}
+
+// One past the last operation that belongs to that one's call.
+size_t DeviceOperations::togetherWith(size_t first) const {
+  const uint64_t batch = entries_[first]->part.batch;
+  size_t last = first + 1;
+  while (batch != 0 && last < entries_.size() && entries_[last]->part.batch == batch) ++last;
+  return last;
+}
+
+void DeviceOperations::call(size_t first, size_t last) {
+  if (last == first + 1) return call(*entries_[first]);
+  communicator_->together([&] {
+    for (size_t i = first; i < last; ++i) call(*entries_[i]);
+  });
 }
 
 // A staged operation has its input and output in one piece of device memory, in place where NCCL can.
@@ -134,7 +163,9 @@ void DeviceOperations::reap() {
     Entry& entry = *entries_[i];
     const nccl::StreamHandle stream = streamOf(entry);
     const bool behind = std::find(busy_.begin(), busy_.end(), stream) != busy_.end();
-    if (behind || entry.state != State::kRunning || !communicator_->done(entry.event)) {
+    // What was received is given out once it is known to be what was meant.
+    const bool unknown = entry.stamp.kind == OpKind::kRecv && !mesh_.met(entry.stamp);
+    if (behind || entry.state != State::kRunning || unknown || !communicator_->done(entry.event)) {
       busy_.push_back(stream);
       ++i;
       continue;
@@ -145,7 +176,7 @@ void DeviceOperations::reap() {
       if (extent.out > 0) std::memcpy(entry.task->out, entry.scratch.host, extent.out);
       communicator_->recycle(std::exchange(entry.scratch, {}));
     }
-    recorder_.ended(entry.stamp.seq, path_, {}, nullptr);
+    ended(entry, nullptr);
     finish(entry, nullptr);
     entries_.erase(entries_.begin() + static_cast<ptrdiff_t>(i));
     --called_;
@@ -168,17 +199,29 @@ void DeviceOperations::watch(Clock::time_point now) {
       if (now >= entry->deadline.at()) mesh_.failLate(entry->stamp, entry->deadline);
     }
   }
+  // Behind a message, what all ranks take part in waits no less.
+  for (const auto& entry : entries_) {
+    if (isMessage(entry->stamp)) continue;
+    if (entry->told || now - entry->began < kTellAfter) break;
+    entry->told = true;
+    mesh_.tellWaiting(entry->stamp);
+    break;
+  }
   Entry& oldest = *entries_.front();
   const auto waited = now - oldest.began;
-  if (!oldest.told && waited >= kTellAfter) {
-    oldest.told = true;
-    mesh_.tellWaiting(oldest.stamp);
-  }
   if (oldest.notices < kNoticeAfter.size() && waited >= kNoticeAfter[oldest.notices]) {
     ++oldest.notices;
     if (mesh_.onWaiting) {
       mesh_.onWaiting(oldest.stamp, std::chrono::duration_cast<Millis>(waited), mesh_.missing(oldest.stamp));
     }
+  }
+}
+
+void DeviceOperations::ended(const Entry& entry, const Error* error) {
+  if (isMessage(entry.stamp)) {
+    recorder_.messageEnded(entry.stamp, path_, error);
+  } else {
+    recorder_.ended(entry.stamp.seq, path_, {}, error);
   }
 }
 
@@ -196,7 +239,7 @@ nccl::StreamHandle DeviceOperations::streamOf(const Entry& entry) {
 
 void DeviceOperations::reject(const Error& cause) {
   for (const auto& entry : entries_) {
-    recorder_.ended(entry->stamp.seq, path_, {}, &cause);
+    ended(*entry, &cause);
     finish(*entry, &cause);
   }
 }

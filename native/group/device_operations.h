@@ -21,8 +21,9 @@ class DeviceOperations {
   DeviceOperations(transport::Mesh& mesh, std::unique_ptr<nccl::Communicator> communicator,
                    Recorder& recorder, std::function<void()> onRoom);
 
-  // Tells the other ranks of the call; throws where theirs differ. To be called in call order.
-  void add(std::unique_ptr<Task> task);
+  // Tells the other ranks of the calls; throws where theirs differ. To be called in call order, with one
+  // operation of all ranks, or sends and receives that go to the device together.
+  void add(std::vector<std::unique_ptr<Task>> tasks);
   bool full() const { return entries_.size() >= kMost; }
   bool empty() const { return entries_.empty(); }
 
@@ -52,7 +53,10 @@ class DeviceOperations {
   };
 
   void launch();
+  size_t togetherWith(size_t first) const;
+  void call(size_t first, size_t last);
   void call(Entry& entry);
+  void ended(const Entry& entry, const Error* error);
   void enqueued(Entry& entry);
   void reap();
   void watch(Clock::time_point now);

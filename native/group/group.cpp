@@ -18,15 +18,18 @@ constexpr Millis kUnreadLook{20};
 // For a communicator to be closed, or aborted; what takes longer is left to itself.
 constexpr Millis kDeviceFarewell{2000};
 constexpr Millis kDeviceAbort{1000};
+constexpr const char* kMessagePath = "message";  // for the record
 }  // namespace
 
 Group::Group(GroupOptions options, GroupEvents events)
     : options_(std::move(options)),
       events_(std::move(events)),
       wakeFd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      sentTo_(static_cast<size_t>(options_.join.identity.size)),
-      receivedFrom_(static_cast<size_t>(options_.join.identity.size)),
       recorder_(options_.join.identity.size) {
+  for (MessageNumbers& numbers : messages_) {
+    numbers.sent.resize(static_cast<size_t>(options_.join.identity.size));
+    numbers.received.resize(static_cast<size_t>(options_.join.identity.size));
+  }
   if (!wakeFd_) throw systemError("eventfd", errno);
 }
 
@@ -48,9 +51,21 @@ void Group::submit(std::unique_ptr<Task> task) {
   if (closing_) throw Error(ErrorCode::kClosed, "the group is closed on this rank");
   task->stamp.seq = numberOf(task->stamp);
   task->called = Clock::now();
+  if (task->device && isMessage(task->stamp)) {
+    task->device->batch = batch_;
+    queue_.push_back(std::move(task));
+    return;
+  }
+  ++batch_;
   // The first message can go out from here, while the group's thread is still waking up.
   if (parked_ && queue_.empty()) task->firstSent = sendFirst(*task);
   queue_.push_back(std::move(task));
+  wake();
+}
+
+void Group::endBatch() {
+  const std::lock_guard lock(mutex_);
+  ++batch_;
   wake();
 }
 
@@ -63,7 +78,8 @@ uint64_t Group::numberOf(const Stamp& stamp) {
     throw Error(ErrorCode::kInvalidArgument,
                 facts.op + ": " + std::to_string(stamp.root) + " is no other rank of the group", facts);
   }
-  return ++(stamp.kind == OpKind::kSend ? sentTo_ : receivedFrom_)[static_cast<size_t>(stamp.root)];
+  MessageNumbers& numbers = messages_[stamp.device ? 1 : 0];
+  return ++(stamp.kind == OpKind::kSend ? numbers.sent : numbers.received)[static_cast<size_t>(stamp.root)];
 }
 
 bool Group::sendFirst(const Task& task) {
@@ -92,6 +108,7 @@ void Group::abort(const std::string& reason) {
 void Group::close() {
   const std::lock_guard lock(mutex_);
   closing_ = true;
+  ++batch_;
   wake();
 }
 
@@ -275,7 +292,7 @@ void Group::serve() {
   try {
     while (std::unique_ptr<Task> task = next()) {
       if (task->device) {
-        device_->add(std::move(task));
+        device_->add(batchOf(std::move(task)));
         continue;
       }
       if (isMessage(task->stamp)) {
@@ -321,7 +338,7 @@ bool Group::exchange(std::unique_ptr<Task> first) {
       // Not only when woken: those that were called together with the first one woke this thread together.
       while (std::unique_ptr<Task> more = nextMessage()) messages.add(std::move(more));
       for (std::unique_ptr<Task>& task : messages.takeDone()) {
-        recorder_.messageEnded(task->stamp, nullptr);
+        recorder_.messageEnded(task->stamp, kMessagePath, nullptr);
         Task& ended = *task;
         ended.finish(std::move(task), nullptr);
       }
@@ -337,19 +354,34 @@ bool Group::exchange(std::unique_ptr<Task> first) {
   }
   if (!mesh_->failed()) mesh_->fail(*failure);
   std::vector<std::unique_ptr<Task>> met = messages.takeAll();
-  for (const std::unique_ptr<Task>& task : met) recorder_.messageEnded(task->stamp, &*failure);
+  for (const std::unique_ptr<Task>& task : met) recorder_.messageEnded(task->stamp, kMessagePath, &*failure);
   failWith(*failure, std::move(met));
   return false;
 }
 
-// The next operation, if it is a message as well.
+// The next operation, if it is a message of the CPUs as well.
 std::unique_ptr<Task> Group::nextMessage() {
   const std::lock_guard lock(mutex_);
-  if (queue_.empty() || !isMessage(queue_.front()->stamp)) return nullptr;
+  if (queue_.empty() || !isMessage(queue_.front()->stamp) || queue_.front()->device) return nullptr;
   std::unique_ptr<Task> task = std::move(queue_.front());
   queue_.pop_front();
   recorder_.begun(task->stamp, task->called);
   return task;
+}
+
+// What goes to the device together with that one.
+std::vector<std::unique_ptr<Task>> Group::batchOf(std::unique_ptr<Task> first) {
+  const uint64_t batch = first->device->batch;
+  std::vector<std::unique_ptr<Task>> tasks;
+  tasks.push_back(std::move(first));
+  if (batch == 0) return tasks;
+  const std::lock_guard lock(mutex_);
+  while (!queue_.empty() && queue_.front()->device && queue_.front()->device->batch == batch) {
+    tasks.push_back(std::move(queue_.front()));
+    queue_.pop_front();
+    recorder_.begun(tasks.back()->stamp, tasks.back()->called);
+  }
+  return tasks;
 }
 
 void Group::noteEnd(const Task& task, const Error* error) {
@@ -371,9 +403,11 @@ void Group::watch() {
   }
 }
 
-// Whether the first of the queue can be begun: the device takes so many at a time.
+// Whether the first of the queue can be begun: the device takes so many at a time, and a batch whole.
 bool Group::takeable() const {
-  return !queue_.empty() && !(queue_.front()->device && device_->full());
+  if (queue_.empty()) return false;
+  const auto& device = queue_.front()->device;
+  return !device || (!device_->full() && device->batch != batch_);
 }
 
 // The next operation, or nothing once the group is closed and all have ended. Watches the links meanwhile.

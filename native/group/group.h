@@ -98,8 +98,11 @@ class Group {
   // Starts the thread, which forms the group.
   void start();
 
-  // Queues an operation and numbers it. Throws kClosed after close(), or the group's failure.
+  // Queues an operation and numbers it. Throws kClosed after close(), or the group's failure. Sends and
+  // receives of devices that follow each other wait for endBatch(), or for a call of anything else, and go to
+  // the device as one: of two ranks that send to each other first, neither could begin to receive.
   void submit(std::unique_ptr<Task> task);
+  void endBatch();
 
   // Ends everything on this rank at once, and the other ranks as a failure that names this one.
   void abort(const std::string& reason);
@@ -134,6 +137,7 @@ class Group {
   // failed.
   bool exchange(std::unique_ptr<Task> first);
   std::unique_ptr<Task> nextMessage();
+  std::vector<std::unique_ptr<Task>> batchOf(std::unique_ptr<Task> first);
   Error ofThisRank(Error error) const;
   // `ended`: the operations that met the failure, already on record.
   void failWith(const Error& seen, std::vector<std::unique_ptr<Task>> ended = {});
@@ -152,8 +156,13 @@ class Group {
   mutable std::mutex mutex_;
   std::deque<std::unique_ptr<Task>> queue_;
   uint64_t lastSeq_ = 0;
-  std::vector<uint64_t> sentTo_;  // messages, by rank
-  std::vector<uint64_t> receivedFrom_;
+  // The last message to, and from, each rank; of the CPUs, and of the devices.
+  struct MessageNumbers {
+    std::vector<uint64_t> sent;
+    std::vector<uint64_t> received;
+  };
+  std::array<MessageNumbers, 2> messages_;
+  uint64_t batch_ = 1;   // that sends and receives of devices belong to now
   bool parked_ = false;  // the thread waits in Mesh::serve() and no operation is queued
   bool closing_ = false;
   bool dropped_ = false;  // by shutdown()

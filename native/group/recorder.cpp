@@ -41,8 +41,8 @@ void Recorder::ended(uint64_t seq, const char* path, Clock::duration waited, con
   close([&](const Stamp& stamp) { return stamp.seq == seq && !isMessage(stamp); }, path, waited, error);
 }
 
-void Recorder::messageEnded(const Stamp& message, const Error* error) {
-  close([&](const Stamp& stamp) { return stamp == message; }, "message", {}, error);
+void Recorder::messageEnded(const Stamp& message, const char* path, const Error* error) {
+  close([&](const Stamp& stamp) { return stamp == message; }, path, {}, error);
 }
 
 template <typename Which>

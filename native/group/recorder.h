@@ -63,7 +63,7 @@ class Recorder {
   // It is over; `error` is null if it succeeded. An operation that never began is given whole.
   void ended(uint64_t seq, const char* path, Clock::duration waited, const Error* error);
   // The same for a message, which has a number of its own sort.
-  void messageEnded(const Stamp& stamp, const Error* error);
+  void messageEnded(const Stamp& stamp, const char* path, const Error* error);
   void dropped(const Stamp& stamp, Clock::time_point called, const Error& error);
 
   // The last kKept that have ended, then those that run.

@@ -22,6 +22,8 @@ struct DevicePart {
   bool staged = false;
   // The caller is done once it is on the stream.
   bool untilEnqueued = false;
+  // Sends and receives of one batch go to the device together; 0 for what goes alone. Given by submit().
+  uint64_t batch = 0;
   // Memory and stream: kept until the device has done with them. Released on any thread.
   std::shared_ptr<void> keep;
 };

@@ -109,7 +109,8 @@ Napi::Function GroupObject::define(Napi::Env env) {
        InstanceMethod<&GroupObject::operation>("operation"), InstanceMethod<&GroupObject::lastSeq>("lastSeq"),
        InstanceMethod<&GroupObject::meet>("meet"), InstanceMethod<&GroupObject::lose>("lose"),
        InstanceMethod<&GroupObject::run>("run"), InstanceMethod<&GroupObject::runDevice>("runDevice"),
-       InstanceMethod<&GroupObject::message>("message"), InstanceMethod<&GroupObject::vote>("vote")});
+       InstanceMethod<&GroupObject::message>("message"), InstanceMethod<&GroupObject::endBatch>("endBatch"),
+       InstanceMethod<&GroupObject::vote>("vote")});
 }
 
 GroupObject::GroupObject(const Napi::CallbackInfo& info)
@@ -291,6 +292,7 @@ Napi::Value GroupObject::runDevice(const Napi::CallbackInfo& info) {
   task->stamp = readStamp(info);
   task->stamp.device = true;
   task->deadline = deadlineOf(info[11]);
+  task->tag = static_cast<uint64_t>(info[12].As<Napi::Number>().Int64Value());
   try {
     readDevicePart(info, *task, rank_, static_cast<int>(size_), device_);
   } catch (const Error& error) {
@@ -318,10 +320,15 @@ Napi::Value GroupObject::message(const Napi::CallbackInfo& info) {
     throw environment_.thrown(
         Error(ErrorCode::kInvalidArgument, facts.op + ": array has less memory than its length says", facts));
   }
+  if (info[7].As<Napi::Boolean>().Value()) stage(*task);
   const Napi::Promise promise = task->promise();
   submit(std::move(task));
   environment_.hold();
   return promise;
+}
+
+void GroupObject::endBatch(const Napi::CallbackInfo&) {
+  group_->endBatch();
 }
 
 Napi::Value GroupObject::vote(const Napi::CallbackInfo& info) {

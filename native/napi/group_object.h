@@ -45,6 +45,7 @@ class GroupObject final : public Napi::ObjectWrap<GroupObject>, public Closable 
   Napi::Value runDevice(const Napi::CallbackInfo& info);
   // (kind, dtype, peer, tag, count, array, timeoutMs) -> Promise<void>; send and recv
   Napi::Value message(const Napi::CallbackInfo& info);
+  void endBatch(const Napi::CallbackInfo& info);
   // (dtype, reduceOp, values, timeoutMs, sync, onDevice) -> Promise<values> or values; a few numbers, held
   // natively
   Napi::Value vote(const Napi::CallbackInfo& info);

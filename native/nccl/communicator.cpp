@@ -186,24 +186,31 @@ void Communicator::call(const Stamp& stamp, DevicePtr in, DevicePtr out, StreamH
   throw Error(ErrorCode::kInvalidArgument, std::string(name(stamp.kind)) + " does not run on a device");
 }
 
+void Communicator::together(const std::function<void()>& body) {
+  NcclApi& api = *core_->api;
+  api.groupStart();
+  try {
+    body();
+  } catch (const Error&) {
+    try {
+      api.groupEnd();         // or every later call would belong to it
+    } catch (const Error&) {  // NOLINT(bugprone-empty-catch): the first failure is the one to report
+    }
+    throw;
+  }
+  api.groupEnd();
+}
+
 void Communicator::exchange(const Stamp& stamp, DevicePtr in, DevicePtr out, StreamHandle stream) {
   Core& core = *core_;
   const size_t part = stamp.count * elementSize(stamp.dtype);
-  core.api->groupStart();
-  try {
+  together([&] {
     for (int peer = 0; peer < size_; ++peer) {
       const size_t offset = part * static_cast<size_t>(peer);
       core.api->send(in + offset, part, DType::kUint8, peer, core.comm, stream);
       core.api->recv(out + offset, part, DType::kUint8, peer, core.comm, stream);
     }
-  } catch (const Error&) {
-    try {
-      core.api->groupEnd();   // or every later call would belong to it
-    } catch (const Error&) {  // NOLINT(bugprone-empty-catch): the first failure is the one to report
-    }
-    throw;
-  }
-  core.api->groupEnd();
+  });
 }
 
 EventHandle Communicator::record(StreamHandle stream) {

@@ -44,6 +44,8 @@ class Communicator {
   // Begins one operation, on `stream`. `in` and `out` as NCCL has them; see extentOf() for what they hold.
   // kInvalidArgument and kUnsupported are thrown before anything has happened, so that the group can go on.
   void call(const Stamp& stamp, DevicePtr in, DevicePtr out, StreamHandle stream);
+  // The calls that `body` makes, sends and receives, become one that runs all of them at the same time.
+  void together(const std::function<void()>& body);
   // True once the last call() is on its stream. Throws the communicator's asynchronous error.
   bool ready();
 

@@ -36,7 +36,8 @@ enum class FrameKind : uint8_t {
 };
 inline constexpr FrameKind kLastFrameKind = FrameKind::kMessage;
 
-// In the slot of a kCalled that asks for no answer.
+// In the slot of a kCalled that asks for no answer. For a message between devices the slot is the caller's
+// tag, and there never is an answer.
 inline constexpr uint64_t kAnnouncement = 1;
 
 struct FrameHeader {

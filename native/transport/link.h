@@ -43,6 +43,17 @@ struct EarlyFrame {
   }
 };
 
+// Messages between the devices of this rank and the link's, of one direction.
+struct DeviceMessages {
+  struct Called {
+    Stamp stamp;
+    uint64_t tag = 0;
+  };
+  uint64_t announced = 0;     // the last one that the other rank is known to have called
+  std::deque<Called> ours;    // called here, and not there yet
+  std::deque<Called> theirs;  // called there, and not here yet
+};
+
 // Frames and bytes of one direction. One thread at a time adds, any thread reads.
 class Traffic {
  public:
@@ -112,6 +123,8 @@ class Link final : public ByteSource {
   std::deque<std::unique_ptr<EarlyFrame>> messages;  // of its send() that no recv() has asked for,
   size_t messageBytes = 0;                           // their bodies together,
   uint64_t lastMessage = 0;                          // and the number of the last one that was let in
+  DeviceMessages deviceSends;                        // to it,
+  DeviceMessages deviceReceives;                     // and from it
   std::vector<std::byte> control;
 
  private:

@@ -395,6 +395,10 @@ void Mesh::tellCalled(Link& link, const Stamp& stamp) {
 
 std::vector<int> Mesh::missing(const Stamp& stamp) const {
   std::vector<int> ranks;
+  if (isMessage(stamp)) {
+    if (!met(stamp)) ranks.push_back(stamp.root);
+    return ranks;
+  }
   for (const auto& link : links_) {
     if (link && link->called < stamp.seq) ranks.push_back(link->member().rank);
   }

@@ -36,6 +36,7 @@
 namespace nc::transport {
 
 class Link;
+struct DeviceMessages;
 struct EarlyFrame;
 class FrameSink;
 
@@ -123,9 +124,14 @@ class Mesh {
   // returns when it wants to be called again at the latest. What it throws fails the group.
   std::function<Clock::time_point()> beside;
   // This rank calls one, between operations of the mesh's own. Its stamp goes to the next rank, which
-  // compares it with its own: if not all are equal, some neighbours see it. Those of send and recv go to the
-  // other rank.
+  // compares it with its own: if not all are equal, some neighbours see it.
   void announce(const Stamp& stamp);
+  // The same of a send or recv (mesh_beside_message.cpp), which only the two ranks tell each other of. What
+  // follows takes these too. `stamp` has the other rank as its root and the number of the message in that
+  // direction.
+  void announceMessage(const Stamp& stamp, uint64_t tag);
+  // Whether the other rank is known to have called it as well; then it called the same.
+  bool met(const Stamp& message) const;
   // The oldest one that has not ended, for messages; nothing when none is left.
   void setBeside(std::optional<Stamp> oldest) { besideOldest_ = oldest; }
   // It has lasted: all ranks are told that this one has called it.
@@ -232,6 +238,11 @@ class Mesh {
   const Stamp* remembered(uint64_t seq) const;
   void compare(Link& link, const Stamp& theirs);
   void compareAnnounced(Link& link);
+  const DeviceMessages& deviceMessages(const Stamp& message) const;
+  void messageCalled(Link& link, const FrameHeader& header);
+  Error differs(const Link& link, const Stamp& ours, uint64_t ourTag, const Stamp& theirs,
+                uint64_t theirTag) const;
+  [[noreturn]] void failLateBeside(const Stamp& message, const Deadline& limit);
   Clock::time_point callBeside();
   [[noreturn]] void failAndThrow(Error cause);
   [[noreturn]] void failLost(const Error& cause);

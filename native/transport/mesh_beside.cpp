@@ -13,10 +13,6 @@ namespace {
 // made itself. More than any group has outstanding; who is further apart is compared later, or not any more.
 constexpr size_t kRemembered = 1024;
 
-bool onlyTwo(const Stamp& stamp) {
-  return isMessage(stamp.kind);
-}
-
 }  // namespace
 
 void Mesh::announce(const Stamp& stamp) {
@@ -37,7 +33,7 @@ void Mesh::announce(const Stamp& stamp) {
     failAndThrow(error);
   }
   checkStaying(stamp);
-  const int to = onlyTwo(stamp) ? stamp.root : (rank_ + 1) % size_;
+  const int to = (rank_ + 1) % size_;
   if (to == rank_) return;
   Link& next = *links_[static_cast<size_t>(to)];
   if (!next.open() || next.goodbye) return;
@@ -46,19 +42,24 @@ void Mesh::announce(const Stamp& stamp) {
 }
 
 void Mesh::tellWaiting(const Stamp& stamp) {
+  if (isMessage(stamp)) return;  // who takes part knows
   for (const auto& link : links_) {
     if (link && link->open() && !link->goodbye) tellCalled(*link, stamp);
   }
 }
 
 void Mesh::checkStaying(const Stamp& stamp) {
+  if (isMessage(stamp)) {
+    if (!met(stamp)) checkReachable(stamp);
+    return;
+  }
   for (const auto& link : links_) {
-    if (!link || (onlyTwo(stamp) && link->member().rank != stamp.root)) continue;
-    checkDeparted(*link, stamp);
+    if (link) checkDeparted(*link, stamp);
   }
 }
 
 void Mesh::failLate(const Stamp& stamp, const Deadline& limit) {
+  if (isMessage(stamp)) failLateBeside(stamp, limit);
   failAndThrow(timedOut(stamp, limit));
 }
 

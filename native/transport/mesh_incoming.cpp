@@ -98,6 +98,7 @@ void Mesh::arrived(Link& link, const FrameHeader& header) {
       link.aside = nullptr;
       return;
     case FrameKind::kCalled:
+      if (isMessage(header.stamp)) return messageCalled(link, header);
       link.called = std::max(link.called, header.stamp.seq);
       compare(link, header.stamp);
       // It waits. This rank may have left that operation long ago (a broadcast's source does not wait), and

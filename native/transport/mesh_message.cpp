@@ -117,13 +117,7 @@ void Mesh::checkMessage(const Link& link, const PostedMessage& ours, const Frame
   const Stamp& theirs = header.stamp;
   const bool same = theirs.dtype == ours.stamp.dtype && theirs.count == ours.stamp.count;
   if (!same || header.slot != ours.tag) {
-    throw Error(ErrorCode::kCollectiveMismatch,
-                "message " + std::to_string(theirs.seq) + " from rank " + std::to_string(link.member().rank) +
-                    " to rank " + std::to_string(rank_) + " differs: rank " + std::to_string(rank_) +
-                    " called " + tagged(ours.stamp, ours.tag) + ", " + describe(link.member()) + " called " +
-                    tagged(theirs, header.slot) +
-                    "; what one rank sends another has to receive in the same order",
-                factsOf(ours.stamp));
+    throw differs(link, ours.stamp, ours.tag, theirs, header.slot);
   }
   if (header.length != ours.bytes) {
     throw Error(ErrorCode::kProtocol,
@@ -131,6 +125,19 @@ void Mesh::checkMessage(const Link& link, const PostedMessage& ours, const Frame
                     describe(theirs) + ", where " + std::to_string(ours.bytes) + " were due",
                 factsOf(ours.stamp));
   }
+}
+
+Error Mesh::differs(const Link& link, const Stamp& ours, uint64_t ourTag, const Stamp& theirs,
+                    uint64_t theirTag) const {
+  const int other = link.member().rank;
+  const bool sends = ours.kind == OpKind::kSend;
+  return Error(ErrorCode::kCollectiveMismatch,
+               "message " + std::to_string(ours.seq) + " from rank " + std::to_string(sends ? rank_ : other) +
+                   " to rank " + std::to_string(sends ? other : rank_) + " differs: rank " +
+                   std::to_string(rank_) + " called " + tagged(ours, ourTag) + ", " +
+                   describe(link.member()) + " called " + tagged(theirs, theirTag) +
+                   "; what one rank sends another has to receive in the same order",
+               factsOf(ours));
 }
 
 ErrorFacts Mesh::factsOf(const Stamp& message) const {

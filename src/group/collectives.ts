@@ -222,14 +222,15 @@ function begin(op: keyof typeof OpKind, array: unknown, options: ArrayOptions): 
   return dtypeOf(op, array, options.dtype);
 }
 
-function peerOf(op: string, what: string, group: Caller, value: unknown): number {
+/** The other rank of a message. */
+export function peerOf(op: string, what: string, group: Caller, value: unknown): number {
   if (group.size === 1) throw refuse(op, what, 'another rank, of which this group has none', value);
   const peer = checkInteger(op, what, value, 0, group.size - 1);
   if (peer === group.rank) throw refuse(op, what, 'another rank than this one', value);
   return peer;
 }
 
-function tagOf(op: string, value: unknown): number {
+export function tagOf(op: string, value: unknown): number {
   return value === undefined ? 0 : checkInteger(op, 'tag', value, 0, 2 ** 32 - 1);
 }
 

@@ -4,7 +4,7 @@ import type { MemoryHandle, StreamHandle } from '../device/lane.ts';
 import { Stream } from '../device/stream.ts';
 import { DType, type OpKind, ReduceOp } from '../native/binding.ts';
 import { checkInteger, checkOptions, type DTypeName, type ReduceOpName, refuse } from './arrays.ts';
-import type { Caller, OperationOptions } from './collectives.ts';
+import { type Caller, type OperationOptions, peerOf, tagOf } from './collectives.ts';
 
 /** Options of every collective on device memory. */
 export interface DeviceOptions extends OperationOptions {
@@ -46,6 +46,19 @@ export interface DeviceReduceScatterOptions extends DeviceOutOptions {
   op?: ReduceOpName;
 }
 
+export interface DeviceSendOptions extends DeviceOptions {
+  /** The rank it goes to: another than this one. */
+  to: number;
+  /** A whole number from 0 to 2^32 − 1 that the receiver has to name as well. Default 0. */
+  tag?: number;
+}
+export interface DeviceRecvOptions extends DeviceOptions {
+  /** The rank it comes from: another than this one. */
+  from: number;
+  /** The number that the sender names. Default 0. */
+  tag?: number;
+}
+
 /** A call that can be run; handles and offsets are the native side's. */
 export interface DeviceCall {
   op: keyof typeof OpKind;
@@ -59,6 +72,7 @@ export interface DeviceCall {
   outOffset: number;
   stream: StreamHandle | null;
   untilEnqueued: boolean;
+  tag: number;
   /** What the caller gets. */
   result: DeviceBuffer;
 }
@@ -161,6 +175,7 @@ function prepare(
     outOffset: out.offset,
     stream,
     untilEnqueued: resolve === 'enqueued',
+    tag: 0,
     result: options.out ?? (buffer as DeviceBuffer),
   };
 }
@@ -201,4 +216,16 @@ export function reduceScatter(
 
 export function allToAll(group: Caller, buffer: DeviceBuffer, options: DeviceOutOptions): DeviceCall {
   return prepare('allToAll', buffer, options, { from: group.size, to: group.size });
+}
+
+export function send(group: Caller, buffer: DeviceBuffer, options: DeviceSendOptions): DeviceCall {
+  const call = prepare('send', buffer, { ...options, out: undefined } as DeviceOptions, inPlace);
+  const root = peerOf('send', 'to', group, options.to);
+  return { ...call, root, tag: tagOf('send', options.tag), out: null, outOffset: 0 };
+}
+
+export function recv(group: Caller, buffer: DeviceBuffer, options: DeviceRecvOptions): DeviceCall {
+  const call = prepare('recv', buffer, { ...options, out: undefined } as DeviceOptions, inPlace);
+  const root = peerOf('recv', 'from', group, options.from);
+  return { ...call, root, tag: tagOf('recv', options.tag), input: null, inputOffset: 0 };
 }

@@ -44,10 +44,12 @@ import * as calls from './collectives.ts';
 import type {
   DeviceCall,
   DeviceOutOptions,
+  DeviceRecvOptions,
   DeviceReduceOptions,
   DeviceReduceScatterOptions,
   DeviceReduceToOptions,
   DeviceRootOptions,
+  DeviceSendOptions,
 } from './device-collectives.ts';
 import * as deviceCalls from './device-collectives.ts';
 import type { VotesChoice } from './dp.ts';
@@ -120,6 +122,7 @@ export class ProcessGroup {
   #state: GroupInfo['state'] = 'open';
   readonly #ended: Promise<void>;
   #failure: CollectivesError | undefined;
+  #batching = false;
 
   private constructor(settled: Settled, native: NativeGroup, ended: Promise<void>) {
     this.#settled = settled;
@@ -367,8 +370,16 @@ export class ProcessGroup {
    * Sends and receives that are called without awaiting run at the same time; a collective called after them begins
    * when they are done. docs/collectives.md has what can wait for ever.
    */
-  async send(array: CollectiveArray, options: SendOptions): Promise<void> {
-    await this.#message(calls.send(this, array, options), options);
+  send(array: CollectiveArray, options: SendOptions): Promise<void>;
+  /** On device memory: docs/gpu.md. */
+  send(buffer: DeviceBuffer, options: DeviceSendOptions): Promise<void>;
+  async send(array: CollectiveArray | DeviceBuffer, options: SendOptions | DeviceSendOptions): Promise<void> {
+    if (DeviceBuffer.is(array)) {
+      const chosen = options as DeviceSendOptions;
+      await this.#runDevice(deviceCalls.send(this, array, chosen), chosen);
+      return;
+    }
+    await this.#message(calls.send(this, array, options as SendOptions), options);
   }
 
   /**
@@ -376,8 +387,18 @@ export class ProcessGroup {
    *
    * @returns the array.
    */
-  async recv<T extends CollectiveArray>(array: T, options: RecvOptions): Promise<T> {
-    return this.#message(calls.recv(this, array, options), options);
+  recv<T extends CollectiveArray>(array: T, options: RecvOptions): Promise<T>;
+  /** On device memory: docs/gpu.md. */
+  recv(buffer: DeviceBuffer, options: DeviceRecvOptions): Promise<DeviceBuffer>;
+  async recv(
+    array: CollectiveArray | DeviceBuffer,
+    options: RecvOptions | DeviceRecvOptions,
+  ): Promise<CollectiveArray | DeviceBuffer> {
+    if (DeviceBuffer.is(array)) {
+      const chosen = options as DeviceRecvOptions;
+      return this.#runDevice(deviceCalls.recv(this, array, chosen), chosen);
+    }
+    return this.#message(calls.recv(this, array, options as RecvOptions), options);
   }
 
   /** Resolves once every rank has called it. */
@@ -539,14 +560,26 @@ export class ProcessGroup {
   ): Promise<T> {
     const { op, dtype, peer, tag, array } = message;
     const timeoutMs = this.#checked(op, options);
+    const staged = this.#staged(op, options);
     try {
+      if (staged) this.#inBatch();
       await this.#under(options.signal, () =>
-        this.#native.message(OpKind[op], DType[dtype], peer, tag, array.length, array, timeoutMs),
+        this.#native.message(OpKind[op], DType[dtype], peer, tag, array.length, array, timeoutMs, staged),
       );
     } catch (error) {
       throw this.#noted(error);
     }
     return array;
+  }
+
+  /** A send or recv on devices is called: those that follow in the same run of JavaScript go with it. */
+  #inBatch(): void {
+    if (this.#batching) return;
+    this.#batching = true;
+    queueMicrotask(() => {
+      this.#batching = false;
+      this.#native.endBatch();
+    });
   }
 
   #staged(op: string, options: OperationOptions & { staging?: boolean }): boolean {
@@ -576,8 +609,14 @@ export class ProcessGroup {
           call.stream,
           call.untilEnqueued,
           timeoutMs,
+          call.tag,
         );
-      await this.#under(options.signal, isWatched() ? () => this.#watched(op, start) : start);
+      if (op === 'send' || op === 'recv') {
+        this.#inBatch();
+        await this.#under(options.signal, start);
+      } else {
+        await this.#under(options.signal, isWatched() ? () => this.#watched(op, start) : start);
+      }
     } catch (error) {
       throw this.#noted(error);
     }

@@ -231,6 +231,7 @@ export interface NativeGroup {
     stream: object | null,
     untilEnqueued: boolean,
     timeoutMs: number,
+    tag: number,
   ): Promise<void>;
   /** `send` or `recv`. */
   message(
@@ -241,7 +242,10 @@ export interface NativeGroup {
     count: number,
     array: NativeArray,
     timeoutMs: number,
+    staged: boolean,
   ): Promise<void>;
+  /** Sends and receives on devices are kept until this, or any other call, and begin together. */
+  endBatch(): void;
   /** Numbers (int32) or bigints (int64) in, the same kind out; with `sync` this thread blocks. */
   vote<T extends number[] | bigint[]>(
     dtype: number,
