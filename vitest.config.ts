@@ -30,7 +30,7 @@ export default defineConfig({
         test: {
           ...base,
           name: 'integration',
-          include: ['test/integration/**/*.test.ts', 'test/gpu/**/*.test.ts'],
+          include: ['test/integration/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 60_000,
           fileParallelism: false,
@@ -55,6 +55,21 @@ export default defineConfig({
         },
       },
       {
+        // On real GPUs, or with NC_TEST_GPU_STANDINS over the stand-ins (docs/gpu-testing.md). Without either every
+        // test says why it is skipped.
+        resolve: { alias },
+        test: {
+          ...base,
+          name: 'gpu',
+          include: ['test/gpu/**/*.test.ts'],
+          testTimeout: 300_000,
+          hookTimeout: 60_000,
+          fileParallelism: false,
+          maxWorkers: 1,
+          sequence: { groupOrder: 3 },
+        },
+      },
+      {
         // Builds a prebuild and installs the packed tarball: minutes, see docs/building.md.
         test: {
           ...base,
@@ -64,7 +79,7 @@ export default defineConfig({
           hookTimeout: 600_000,
           fileParallelism: false,
           maxWorkers: 1,
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 4 },
         },
       },
     ],

@@ -43,6 +43,8 @@ const steps = {
   unit: () => vitest('unit'),
   integration: () => vitest('integration'),
   hosts: () => vitest('hosts'),
+  // That they work; `npm run test:gpu` alone runs them on the GPUs of a machine.
+  'gpu-standins': () => vitest('gpu', { NC_TEST_GPU_STANDINS: 'nccl', NC_TEST_GPU_DEVICES: '3' }),
   // The short forms of campaigns that have commands of their own; each prints its seed.
   faults: check(() =>
     node('scripts/run-ts.mjs', 'test/campaigns/faults.ts', '--kills', '300', '--lanes', '2'),
@@ -69,7 +71,7 @@ const steps = {
 
 const groups = {
   lint: ['biome', 'types', 'clang-format', 'clang-tidy'],
-  vitest: ['unit', 'integration', 'hosts'],
+  vitest: ['unit', 'integration', 'hosts', 'gpu-standins'],
 };
 
 function skip(why) {
@@ -78,14 +80,15 @@ function skip(why) {
 }
 
 /** One project of vitest.config.ts; people read its own report, this reads the JSON one. */
-function vitest(project) {
+function vitest(project, env = {}) {
   const report = join(buildDir, 'reports', `${project}.json`);
   mkdirSync(join(buildDir, 'reports'), { recursive: true });
   rmSync(report, { force: true });
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
   let error;
   try {
-    node(localBin('vitest'), 'run', '--project', project, '--passWithNoTests', ...reporters, ...patterns);
+    const args = ['run', '--project', project, '--passWithNoTests', ...reporters, ...patterns];
+    run(process.execPath, [localBin('vitest'), ...args], { env: { ...process.env, ...env } });
   } catch (caught) {
     error = caught;
   }

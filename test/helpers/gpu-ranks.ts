@@ -1,4 +1,7 @@
-/** Ranks of GPU groups over the stand-ins (docs/gpu-standins.md), in CUDA's and in HIP's flavour. */
+/**
+ * Ranks of GPU groups over the stand-ins (docs/gpu-standins.md), in CUDA's and in HIP's flavour, or on whatever an
+ * environment of their own leads them to (test/gpu).
+ */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
@@ -10,6 +13,8 @@ const standins =
 
 export type Flavour = 'nccl' | 'rccl';
 export const flavours: readonly Flavour[] = ['nccl', 'rccl'];
+/** A flavour of the stand-ins, or what finds the libraries otherwise. */
+export type Libraries = Flavour | NodeJS.ProcessEnv;
 
 /** What finds the stand-ins; a real driver of this machine is never looked at. */
 export function standinEnv(flavour: Flavour, library?: string): NodeJS.ProcessEnv {
@@ -61,15 +66,25 @@ export async function valuesOf(answers: Promise<Answer[]>): Promise<unknown[]> {
 
 /** `count` processes that are ready for commands; leaks and broken rules of the libraries fail at their exit. */
 export async function gpuProcesses(
-  flavour: Flavour,
+  libraries: Libraries,
   count: number,
   env: (rank: number) => NodeJS.ProcessEnv = () => ({}),
 ): Promise<RankProcess[]> {
   const ranks = startRanks('device/rank.mjs', count, (rank) => ({
-    env: { ...standinEnv(flavour), NC_STANDIN_STRICT_EXIT: '1', ...env(rank) },
+    env: {
+      ...(typeof libraries === 'string' ? standinEnv(libraries) : libraries),
+      NC_STANDIN_STRICT_EXIT: '1',
+      ...env(rank),
+    },
   }));
   await all(ranks, 'ready');
   return ranks;
+}
+
+/** Resolves once the rank's latest operation is under way. */
+export async function untilRunning(rank: RankProcess): Promise<void> {
+  const text = `while (group().operations().at(-1)?.state !== 'running') await new Promise(setImmediate);`;
+  expect((await ask(rank, 'run', { text })).error).toBeUndefined();
 }
 
 /** Resolves once the process has a thread of that name: native code has come so far. */
@@ -134,12 +149,12 @@ export async function formEach(
 
 /** Processes in a group that stands. */
 export async function gpuGroup(
-  flavour: Flavour,
+  libraries: Libraries,
   count: number,
   env?: (rank: number) => NodeJS.ProcessEnv,
   more?: object,
 ): Promise<RankProcess[]> {
-  const ranks = await gpuProcesses(flavour, count, env);
+  const ranks = await gpuProcesses(libraries, count, env);
   await valuesOf(formAll(ranks, more));
   return ranks;
 }
