@@ -209,8 +209,6 @@ forEachSize(1, (count) => {
   });
 });
 
-// Here is the place of messages between two devices: send and recv of a DeviceBuffer.
-
 onDevices(1)('with one device', () => {
   test('two ranks on it are refused by name', async () => {
     const ranks = await gpuProcesses(machine.env, 2);
