@@ -221,7 +221,7 @@ void DeviceOperations::ended(const Entry& entry, const Error* error) {
   if (isMessage(entry.stamp)) {
     recorder_.messageEnded(entry.stamp, path_, error);
   } else {
-    recorder_.ended(entry.stamp.seq, path_, {}, error);
+    recorder_.ended(entry.stamp.seq, path_, std::nullopt, error);
   }
 }
 

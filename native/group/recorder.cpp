@@ -37,16 +37,18 @@ void Recorder::begun(const Stamp& stamp, Clock::time_point called) {
   record.begun = now;
 }
 
-void Recorder::ended(uint64_t seq, const char* path, Clock::duration waited, const Error* error) {
+void Recorder::ended(uint64_t seq, const char* path, std::optional<Clock::duration> waited,
+                     const Error* error) {
   close([&](const Stamp& stamp) { return stamp.seq == seq && !isMessage(stamp); }, path, waited, error);
 }
 
 void Recorder::messageEnded(const Stamp& message, const char* path, const Error* error) {
-  close([&](const Stamp& stamp) { return stamp == message; }, path, {}, error);
+  close([&](const Stamp& stamp) { return stamp == message; }, path, std::nullopt, error);
 }
 
 template <typename Which>
-void Recorder::close(Which which, const char* path, Clock::duration waited, const Error* error) {
+void Recorder::close(Which which, const char* path, std::optional<Clock::duration> waited,
+                     const Error* error) {
   const auto now = Clock::now();
   const std::lock_guard lock(mutex_);
   const auto at =
@@ -71,7 +73,7 @@ void Recorder::keep(OperationRecord record, const Error* error) {
   record.state = error == nullptr ? OperationState::kDone : OperationState::kFailed;
   std::unique_ptr<KindCounters>& kind = kinds_[static_cast<size_t>(record.stamp.kind)];
   if (!kind) kind = std::make_unique<KindCounters>();
-  kind->waited += record.waited;
+  kind->waited += record.waited.value_or(Clock::duration::zero());
   if (error == nullptr) {
     kind->bytes += record.bytes;
     const auto took = std::chrono::duration_cast<std::chrono::nanoseconds>(*record.ended - record.called);

@@ -32,7 +32,8 @@ struct OperationRecord {
   Clock::time_point called;    // when it was handed to the group
   std::optional<Clock::time_point> begun;
   std::optional<Clock::time_point> ended;
-  Clock::duration waited{};        // of its running: for messages of other ranks
+  // Of its running: for messages of other ranks. Not known of what runs on a device, nor of messages.
+  std::optional<Clock::duration> waited;
   std::optional<ErrorCode> error;  // how it failed,
   std::vector<int> missing;        // and who had not come
 };
@@ -40,7 +41,7 @@ struct OperationRecord {
 struct KindCounters {
   uint64_t failed = 0;
   uint64_t bytes = 0;        // of those that succeeded
-  Clock::duration waited{};  // as in OperationRecord
+  Clock::duration waited{};  // as in OperationRecord, where it is known
   Histogram latency;         // of those that succeeded: ns from called to ended
 };
 
@@ -61,7 +62,7 @@ class Recorder {
   // Its turn has come.
   void begun(const Stamp& stamp, Clock::time_point called);
   // It is over; `error` is null if it succeeded. An operation that never began is given whole.
-  void ended(uint64_t seq, const char* path, Clock::duration waited, const Error* error);
+  void ended(uint64_t seq, const char* path, std::optional<Clock::duration> waited, const Error* error);
   // The same for a message, which has a number of its own sort.
   void messageEnded(const Stamp& stamp, const char* path, const Error* error);
   void dropped(const Stamp& stamp, Clock::time_point called, const Error& error);
@@ -75,7 +76,7 @@ class Recorder {
 
  private:
   template <typename Which>
-  void close(Which which, const char* path, Clock::duration waited, const Error* error);
+  void close(Which which, const char* path, std::optional<Clock::duration> waited, const Error* error);
   void keep(OperationRecord record, const Error* error);
 
   const uint64_t size_;

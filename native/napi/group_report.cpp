@@ -64,10 +64,8 @@ Napi::Object operation(Napi::Env env, const group::OperationRecord& from, const 
   out["state"] = Napi::String::New(env, group::name(from.state));
   out["calledAt"] = clock.at(env, from.called);
   if (from.begun) out["begunAt"] = clock.at(env, *from.begun);
-  if (from.ended) {
-    out["endedAt"] = clock.at(env, *from.ended);
-    out["waitedMs"] = millis(env, from.waited);
-  }
+  if (from.ended) out["endedAt"] = clock.at(env, *from.ended);
+  if (from.waited) out["waitedMs"] = millis(env, *from.waited);
   if (from.error) out["error"] = Napi::String::New(env, codeName(*from.error));
   if (!from.missing.empty()) {
     Napi::Array missing = Napi::Array::New(env, from.missing.size());

@@ -685,6 +685,8 @@ export class ProcessGroup {
             store: formed.store,
             members: formed.members,
             formation: formed.formation,
+            ...(formed.library === undefined ? {} : { library: formed.library }),
+            ...(formed.device === undefined ? {} : { device: formed.device }),
           }),
     };
     return makeDump(reason, group, this.#failure, this.operations(), this.stats());

@@ -111,7 +111,10 @@ export interface NativeOperation {
   calledAt: number;
   begunAt?: number;
   endedAt?: number;
-  /** Milliseconds of its running that went into waiting for messages of other ranks, their transfer included. */
+  /**
+   * Milliseconds of its running that went into waiting for messages of other ranks, their transfer included. Not known
+   * of operations on devices, of sends and receives, and of what failed before its turn came.
+   */
   waitedMs?: number;
   /** The code of the error it failed with, and the ranks that had not come. */
   error?: string;

@@ -33,6 +33,9 @@ export interface DumpedGroup {
   store?: string;
   members?: { rank: number; host: string; pid: number; link: string }[];
   formation?: object;
+  /** Of a GPU group: the library that it used, and this rank's device. */
+  library?: { name: string; version: string; path: string };
+  device?: { index: number; name: string; uuid: string; platform: string };
 }
 
 /** The error as it is thrown: its name, code, text, and every fact. */

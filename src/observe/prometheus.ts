@@ -45,7 +45,7 @@ export function formatPrometheus(stats: GroupStats | readonly GroupStats[], labe
   metric(
     'waited_seconds_total',
     'counter',
-    'Time operations spent in waiting for other ranks.',
+    'Time operations on the CPU spent in waiting for other ranks.',
     kinds((kind) => kind.waitedMs / 1e3),
   );
   metric('operation_seconds', 'histogram', 'Time from a call to its end.', (of) =>

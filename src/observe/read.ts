@@ -48,6 +48,10 @@ const dump = z.looseObject({
       rank: whole,
       size: z.number().int().min(1).max(65_536),
       state: z.string(),
+      library: z.looseObject({ name: z.string(), version: z.string(), path: z.string() }).optional(),
+      device: z
+        .looseObject({ index: whole, name: z.string(), uuid: z.string(), platform: z.string() })
+        .optional(),
       members: z.array(z.looseObject({ rank: whole, host: z.string(), pid: whole })).optional(),
     })
     .refine(({ rank, size }) => rank < size, 'the rank is not below the size'),

@@ -1,6 +1,6 @@
 /** What the dumps of a group's ranks say together: who failed, who saw it, who waited for whom. */
 import { type ClockOffsets, clockOffsets } from './clocks.ts';
-import type { Dump, DumpedFailure } from './dump.ts';
+import type { Dump, DumpedFailure, DumpedGroup } from './dump.ts';
 import { callOf, isCollective, type Parting, partingOf } from './parting.ts';
 import type { OperationRecord } from './stats.ts';
 
@@ -16,6 +16,9 @@ export interface RankStory {
   /** Its failed, running or waiting operations, in the order of the calls. */
   pending: OperationRecord[];
   failure?: DumpedFailure;
+  /** Of a GPU group. */
+  library?: NonNullable<DumpedGroup['library']>;
+  device?: NonNullable<DumpedGroup['device']>;
   /** When it heard of the failure, in ms since 1970 by the first host's clock. */
   failedAt?: number;
 }
@@ -132,6 +135,8 @@ function ranksOf(dumps: readonly Dump[], size: number, offsets: ClockOffsets): R
       dumped: true,
       state: group.state,
       ...(lastDone && { lastDone }),
+      ...(group.library && { library: group.library }),
+      ...(group.device && { device: group.device }),
       pending: operations.filter(({ state }) => state !== 'done'),
       ...(failure && { failure, failedAt: heard - (offsets.get(process.host) ?? 0) }),
     };

@@ -58,6 +58,7 @@ export function storyText(story: Story): string {
     ['Who waited for whom', story.waits.flatMap((wait) => waited(story, wait))],
     ['Where the calls part', parted(story)],
     ['Ranks', table(story)],
+    ['Devices', devices(story)],
     ['Not seen', unseen(story)],
     ['What to do', advice(story)],
   ];
@@ -202,6 +203,24 @@ function table(story: Story): string[] {
       .join('  ')
       .trimEnd(),
   );
+}
+
+/** The libraries that ranks used, and each rank's device. */
+function devices({ ranks }: Story): string[] {
+  const libraries = new Map<string, number[]>();
+  for (const { rank, library } of ranks) {
+    if (library === undefined) continue;
+    const text = `${library.name} ${library.version}, ${library.path}`;
+    libraries.set(text, [...(libraries.get(text) ?? []), rank]);
+  }
+  return [
+    ...[...libraries].map(([text, of]) => `${capital(ranksText(of))}: ${text}`),
+    ...ranks.flatMap(({ rank, device }) =>
+      device === undefined
+        ? []
+        : [`Rank ${rank}: ${device.platform} device ${device.index}, ${device.name}, ${device.uuid}`],
+    ),
+  ];
 }
 
 function pendingText({ pending, dumped }: RankStory): string {
