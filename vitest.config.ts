@@ -9,6 +9,34 @@ const base = { pool: 'forks', restoreMocks: true, unstubEnvs: true } as const;
 const root = process.getuid?.() === 0;
 const overHosts = ['failure', 'collectives', 'eventloop'].map((name) => `test/integration/${name}.test.ts`);
 
+// The suite's groups over the stand-ins for GPU libraries, in either flavour: docs/gpu-standins.md.
+const standins = fileURLToPath(new URL('./build/standins/', import.meta.url));
+const overDevices = ['votes', 'failure', 'liveness', 'reform', 'dumps', 'collectives'];
+const alsoOverNccl = ['collectives-parts', 'messages'];
+
+function devices(name: string, suite: readonly string[], files: { cuda: string; hip: string; nccl: string }) {
+  return {
+    resolve: { alias },
+    test: {
+      ...base,
+      name,
+      include: suite.map((file) => `test/integration/${file}.test.ts`),
+      env: {
+        NC_TEST_BACKEND: 'nccl',
+        NC_STANDIN_DEVICES: '64',
+        NODE_COLLECTIVES_CUDA_PATH: `${standins}${files.cuda}`,
+        NODE_COLLECTIVES_HIP_PATH: `${standins}${files.hip}`,
+        NODE_COLLECTIVES_NCCL_PATH: `${standins}${files.nccl}`,
+      },
+      testTimeout: 120_000,
+      hookTimeout: 60_000,
+      fileParallelism: false,
+      maxWorkers: 1,
+      sequence: { groupOrder: 4 },
+    },
+  };
+}
+
 export default defineConfig({
   test: {
     projects: [
@@ -54,6 +82,12 @@ export default defineConfig({
           sequence: { groupOrder: 2 },
         },
       },
+      devices('nccl', [...overDevices, ...alsoOverNccl], {
+        cuda: 'libcuda.so.1',
+        hip: 'none',
+        nccl: 'libnccl.so.2',
+      }),
+      devices('rccl', overDevices, { cuda: 'none', hip: 'libamdhip64.so.6', nccl: 'librccl.so.1' }),
       {
         // On real GPUs, or with NC_TEST_GPU_STANDINS over the stand-ins (docs/gpu-testing.md). Without either every
         // test says why it is skipped.

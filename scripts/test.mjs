@@ -43,6 +43,8 @@ const steps = {
   unit: () => vitest('unit'),
   integration: () => vitest('integration'),
   hosts: () => vitest('hosts'),
+  nccl: () => vitest('nccl'),
+  rccl: () => vitest('rccl'),
   // That they work; `npm run test:gpu` alone runs them on the GPUs of a machine.
   'gpu-standins': () => vitest('gpu', { NC_TEST_GPU_STANDINS: 'nccl', NC_TEST_GPU_DEVICES: '3' }),
   // The short forms of campaigns that have commands of their own; each prints its seed.
@@ -71,7 +73,7 @@ const steps = {
 
 const groups = {
   lint: ['biome', 'types', 'clang-format', 'clang-tidy'],
-  vitest: ['unit', 'integration', 'hosts', 'gpu-standins'],
+  vitest: ['unit', 'integration', 'hosts', 'nccl', 'rccl', 'gpu-standins'],
 };
 
 function skip(why) {

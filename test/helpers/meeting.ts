@@ -1,6 +1,6 @@
 /** Rank processes of fixtures/rendezvous/rank.mjs that meet on 127.0.0.1. */
 import { expect } from 'vitest';
-import { all, type RankProcess, startRanks } from './ranks.ts';
+import { all, type RankProcess, startRanks, testBackend } from './ranks.ts';
 
 /** `count` processes that are ready for commands. */
 export async function processes(count: number, env: NodeJS.ProcessEnv = {}): Promise<RankProcess[]> {
@@ -35,6 +35,7 @@ export function join(
     worldSize,
     groupName: 'g',
     initTimeoutMs: 20_000,
+    ...(testBackend && { backend: testBackend }),
   };
   process?.send({ do: 'join', id, at, useStore, rank, options: { ...meeting, ...options } });
 }

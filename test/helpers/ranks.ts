@@ -28,6 +28,14 @@ export interface RankOptions {
   name?: string;
 }
 
+/**
+ * `nccl` where the groups of a suite are to be formed over the stand-ins (vitest.config.ts's projects `nccl` and `rccl`):
+ * every process then has a device of its own. Undefined otherwise.
+ */
+export const testBackend = process.env['NC_TEST_BACKEND'] as 'nccl' | undefined;
+const testDevices = Number(process.env['NC_STANDIN_DEVICES'] ?? 8);
+let started = 0;
+
 export class RankProcess {
   readonly child: ChildProcess;
   readonly name: string;
@@ -44,7 +52,11 @@ export class RankProcess {
     const [file = process.execPath, ...before] = options.command ?? [];
     const path = fileURLToPath(new URL(`../fixtures/${fixture}`, import.meta.url));
     const spawned: SpawnOptions = {
-      env: { ...process.env, ...options.env },
+      env: {
+        ...process.env,
+        ...(testBackend && { LOCAL_RANK: String(started++ % testDevices) }),
+        ...options.env,
+      },
       stdio: ['pipe', 'pipe', 'pipe', ...(options.fds ?? [])],
     };
     this.name = options.name ?? fixture;

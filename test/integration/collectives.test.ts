@@ -3,7 +3,7 @@
 import { types } from 'node:util';
 import { type CollectiveArray, InvalidArgumentError, ProcessGroup } from 'node-collectives';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { closeAll, failureOf, formHere, meeting } from '../fixtures/lifecycle/groups.ts';
+import { closeAll, failureOf, formHere, here, meeting } from '../fixtures/lifecycle/groups.ts';
 import {
   contribution,
   expected,
@@ -373,7 +373,7 @@ describe('close', () => {
     const shared = await meeting(1);
     let group: ProcessGroup;
     {
-      await using inner = await ProcessGroup.create({ ...shared, rank: 0 });
+      await using inner = await ProcessGroup.create({ ...shared, ...here(0) });
       group = inner;
       expect(group.info().state).toBe('open');
     }

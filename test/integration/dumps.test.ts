@@ -7,8 +7,9 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { inspectCommand } from '../../src/cli/inspect.ts';
 import { readDumps } from '../../src/observe/read.ts';
 import { storiesOf } from '../../src/observe/story.ts';
-import { closeAll, failureOf, formHere, meeting } from '../fixtures/lifecycle/groups.ts';
+import { closeAll, failureOf, formHere, here, meeting } from '../fixtures/lifecycle/groups.ts';
 import { formPuppets, type Puppet } from '../fixtures/lifecycle/strings.ts';
+import { testBackend } from '../helpers/ranks.ts';
 
 let folder = '';
 beforeEach(() => {
@@ -42,6 +43,7 @@ async function inspected(ranks: number[]) {
   return { text, story: stories[0]!, cause: stories[0]!.causes[0]! };
 }
 
+const voteCall = `allReduce(int32 x 1, max${testBackend === undefined ? '' : ', on devices'})`;
 const everyone = (ranks: readonly Puppet[], what: string) =>
   Promise.all(ranks.map((each) => each.call(what)));
 
@@ -49,7 +51,9 @@ describe('groups of four processes', () => {
   test('a killed rank: the dumps of the others name it', async () => {
     const ranks = await formPuppets(4, { groupName: 'engine/a' });
     await everyone(ranks, 'vote');
-    const failing = [0, 1, 3].map((rank) => ranks[rank]!.failure('vote'));
+    const voting = [0, 1, 3].map((rank) => ranks[rank]!);
+    const failing = voting.map((each) => each.failure('vote'));
+    await Promise.all(voting.map((each) => each.call('underway')));
     ranks[2]!.process.kill('SIGKILL');
     await Promise.all(failing);
     const { text, story, cause } = await inspected([0, 1, 3]);
@@ -57,7 +61,7 @@ describe('groups of four processes', () => {
     expect(story.causes).toHaveLength(1);
     expect(story.undumped).toEqual([2]);
     expect(text).toContain(`Rank 2 (pid ${ranks[2]!.process.pid} on `);
-    expect(text).toContain('Ranks 0, 1 and 3 were in operation 2, allReduce(int32 x 1, max)');
+    expect(text).toContain(`Ranks 0, 1 and 3 were in operation 2, ${voteCall}`);
     for (const name of readdirSync(folder)) {
       expect(name).toMatch(/^nc-engine_a-g0-r[013]-p\d+-[0-9a-f]{12}\.json$/);
       expect(statSync(join(folder, name)).mode & 0o777).toBe(0o600);
@@ -113,7 +117,7 @@ describe('groups of four processes', () => {
     expect(story.waits).toMatchObject([{ seq: 2, for: [3] }]);
     expect(text).toContain('and waited for rank 3, which had not called it.');
     expect(text).toContain(
-      'Rank 3 never called operation 2, barrier(); it was last seen finishing 1, allReduce(int32 x 1, max).',
+      `Rank 3 never called operation 2, barrier(); it was last seen finishing 1, ${voteCall}.`,
     );
   });
 
@@ -131,12 +135,12 @@ describe('groups of four processes', () => {
       kind: 'different',
       seq: 2,
       calls: [
-        { call: 'allReduce(int32 x 1, max)', ranks: [0, 2, 3] },
+        { call: voteCall, ranks: [0, 2, 3] },
         { call: 'barrier()', ranks: [1] },
       ],
     });
     expect(text).toMatch(
-      /ranks 0, 2 and 3 +called allReduce\(int32 x 1, max\)\n +rank 1 +called barrier\(\)/,
+      /ranks 0, 2 and 3 +called allReduce\(int32 x 1, max(, on devices)?\)\n +rank 1 +called barrier\(\)/,
     );
   });
 
@@ -154,7 +158,7 @@ describe('groups of four processes', () => {
 describe('in one process', () => {
   test('a group that cannot be formed', async () => {
     const shared = await meeting(3, { initTimeoutMs: 300 });
-    await Promise.all([0, 1].map((rank) => failureOf(ProcessGroup.create({ ...shared, rank }))));
+    await Promise.all([0, 1].map((rank) => failureOf(ProcessGroup.create({ ...shared, ...here(rank) }))));
     const { text, cause } = await inspected([0, 1]);
     expect(cause).toMatchObject({ code: 'TIMEOUT', culprits: [2] });
     expect(text).toContain('Rank 2 did not come in time, so the group was not formed.');
@@ -169,7 +173,14 @@ describe('in one process', () => {
       format: 'node-collectives-dump',
       version: 1,
       reason: 'failure',
-      group: { groupName: 'default', rank: 0, size: 2, state: 'failed', generation: 0, backend: 'gloo' },
+      group: {
+        groupName: 'default',
+        rank: 0,
+        size: 2,
+        state: 'failed',
+        generation: 0,
+        backend: testBackend ?? 'gloo',
+      },
       failure: { name: 'TimeoutError', code: 'TIMEOUT', message: error.message, missing: [1], seq: 1 },
       operations: [{ seq: 1, op: 'barrier', state: 'failed', missing: [1] }],
       stats: { failed: 1, failures: { TIMEOUT: 1 } },

@@ -2,7 +2,7 @@
 import { hostname } from 'node:os';
 import { ProcessGroup } from 'node-collectives';
 import { describe, expect, test } from 'vitest';
-import { closeAll, failureOf, formHere, meeting } from '../fixtures/lifecycle/groups.ts';
+import { closeAll, failureOf, formHere, here, meeting } from '../fixtures/lifecycle/groups.ts';
 import { formPuppets, type Puppet } from '../fixtures/lifecycle/strings.ts';
 
 const heartbeatMs = 100;
@@ -116,7 +116,7 @@ describe('settings', () => {
     [{ heartbeatMs: 100, deadAfterMs: Number.NaN }, 'deadAfterMs'],
   ])('%o is refused by name', async (wrong, name) => {
     const shared = await meeting(1, wrong);
-    const { error } = await failureOf(ProcessGroup.create({ ...shared, rank: 0 }));
+    const { error } = await failureOf(ProcessGroup.create({ ...shared, ...here(0) }));
     expect(error).toMatchObject({ code: 'INVALID_ARGUMENT' });
     expect(error.message).toContain(`create: ${name} must be a whole number from`);
   });
@@ -125,7 +125,7 @@ describe('settings', () => {
     const shared = await meeting(2);
     const failed = await Promise.all(
       [0, 1].map((rank) =>
-        failureOf(ProcessGroup.create({ ...shared, rank, deadAfterMs: rank === 0 ? 3_000 : 4_000 })),
+        failureOf(ProcessGroup.create({ ...shared, ...here(rank), deadAfterMs: rank === 0 ? 3_000 : 4_000 })),
       ),
     );
     for (const { error } of failed) {
@@ -186,7 +186,7 @@ describe('AbortSignal', () => {
     const shared = await meeting(2);
     const groups = await Promise.all(
       [0, 1].map((rank) =>
-        ProcessGroup.create({ ...shared, rank, ...(rank === 1 ? { signal: abort.signal } : {}) }),
+        ProcessGroup.create({ ...shared, ...here(rank), ...(rank === 1 ? { signal: abort.signal } : {}) }),
       ),
     );
     await Promise.all(groups.map((group) => group.barrier()));

@@ -12,7 +12,7 @@ import {
   syncKvCacheMemorySizeSync,
 } from 'node-collectives';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { closeAll, failureOf, formHere, meeting } from '../fixtures/lifecycle/groups.ts';
+import { closeAll, failureOf, formHere, here, meeting } from '../fixtures/lifecycle/groups.ts';
 
 const int64Max = 2n ** 63n - 1n;
 const int64Min = -(2n ** 63n);
@@ -162,7 +162,7 @@ test('the blocking forms, in worker threads', async () => {
   const workers = [0, 1, 2].map(
     (rank) =>
       new Worker(new URL('../fixtures/lifecycle/sync-votes.mjs', import.meta.url), {
-        workerData: { create: { ...shared, rank }, votes: 100 },
+        workerData: { create: { ...shared, ...here(rank) }, votes: 100 },
       }),
   );
   const results = await Promise.all(
