@@ -11,6 +11,7 @@ and limits, and whether a group of two ranks forms. Says what to do about each p
 
 Options:
       --master-addr A   rank 0's address; the route to it decides which interface ranks use
+      --no-device-group form no group on the devices: it makes a context on each, for some seconds
       --json            for machines
   -h, --help            this text
 
@@ -19,6 +20,7 @@ The exit code is 0, or 1 where something stands in the way of CPU groups, 2 for 
 
 const options = {
   'master-addr': { type: 'string' },
+  'no-device-group': { type: 'boolean' },
   json: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const;
@@ -31,7 +33,10 @@ export async function doctorCommand(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const masterAddr = values['master-addr'];
-  const sections = await examine(masterAddr === undefined ? {} : { masterAddr });
+  const sections = await examine({
+    ...(masterAddr === undefined ? {} : { masterAddr }),
+    useDevices: values['no-device-group'] !== true,
+  });
   const problems = sections.flatMap(({ findings }) => findings).filter(({ status }) => status === 'problem');
   const report = { ok: problems.length === 0, sections };
   process.stdout.write(values.json ? `${JSON.stringify(report, undefined, 2)}\n` : asText(sections));

@@ -1,9 +1,10 @@
 /** All that `node-collectives doctor` looks at, in the order in which things depend on each other. */
 import { binding } from '../native/binding.ts';
+import { deviceGroup } from './device-group.ts';
 import { environment } from './environment.ts';
 import { type Machine, machine } from './files.ts';
 import type { Section } from './finding.ts';
-import { type DeviceFiles, gpus } from './gpus.ts';
+import { type DeviceFiles, gpus, usableDevices } from './gpus.ts';
 import { twoRanks } from './group.ts';
 import { limits } from './limits.ts';
 import { network } from './network.ts';
@@ -14,6 +15,8 @@ export interface DoctorOptions {
   masterAddr?: string;
   env?: NodeJS.ProcessEnv;
   on?: Machine;
+  /** Whether a group may be formed on the devices, where there are two or more. Default true. */
+  useDevices?: boolean;
 }
 
 function deviceFiles(on: Machine): DeviceFiles {
@@ -23,11 +26,25 @@ function deviceFiles(on: Machine): DeviceFiles {
   };
 }
 
+/** The devices, and groups here and on them. */
+async function groups(on: Machine, env: NodeJS.ProcessEnv, useDevices: boolean): Promise<Section[]> {
+  const probe = binding().probeDevices();
+  const count = usableDevices(probe);
+  return [
+    { title: 'GPUs', findings: gpus(probe, deviceFiles(on), env) },
+    {
+      title: 'Group',
+      findings: [await twoRanks(), ...(useDevices && count >= 2 ? [await deviceGroup(count, env)] : [])],
+    },
+  ];
+}
+
 /** Looks at everything; opens no socket but on loopback, and leaves nothing behind. */
 export async function examine({
   masterAddr,
   env = process.env,
   on = machine,
+  useDevices = true,
 }: DoctorOptions): Promise<Section[]> {
   const first = { title: 'Runtime', findings: runtime(on, process.versions) };
   const loads = first.findings.every(({ subject, status }) => subject !== 'addon' || status === 'ok');
@@ -39,11 +56,6 @@ export async function examine({
       findings: await network(on, env, masterAddr ?? env['VLLM_DP_MASTER_IP'] ?? env['MASTER_ADDR']),
     },
     { title: 'Limits', findings: limits(on) },
-    ...(loads
-      ? [
-          { title: 'GPUs', findings: gpus(binding().probeDevices(), deviceFiles(on), env) },
-          { title: 'Group', findings: [await twoRanks()] },
-        ]
-      : []),
+    ...(loads ? await groups(on, env, useDevices) : []),
   ];
 }

@@ -10,10 +10,35 @@ export interface DeviceFiles {
 }
 
 export function gpus(probe: DeviceProbe, files: DeviceFiles, env: NodeJS.ProcessEnv): Finding[] {
+  const named = namedForBoth(probe);
+  const of = (name: string) => (named === undefined || named.is === name ? undefined : named);
   return [
-    ...maker('CUDA', 'NCCL', probe.cuda, probe.nccl, files.nvidia, [env, 'CUDA_VISIBLE_DEVICES']),
-    ...maker('HIP', 'RCCL', probe.hip, probe.rccl, files.amd, [env, 'HIP_VISIBLE_DEVICES']),
+    ...maker('CUDA', 'NCCL', probe.cuda, probe.nccl, files.nvidia, [env, 'CUDA_VISIBLE_DEVICES'], of('NCCL')),
+    ...maker('HIP', 'RCCL', probe.hip, probe.rccl, files.amd, [env, 'HIP_VISIBLE_DEVICES'], of('RCCL')),
   ];
+}
+
+/** How many devices a group can be formed on: of CUDA or else of HIP, where the library for them is there. */
+export function usableDevices({ cuda, hip, nccl, rccl }: DeviceProbe): number {
+  const [driver, library] = usable(cuda) ? [cuda, nccl] : [hip, rccl];
+  return usable(driver) && library.loaded && library.error === undefined ? driver.devices.length : 0;
+}
+
+const usable = (driver: DriverProbe) => driver.error === undefined && driver.devices.length > 0;
+
+/** A file that a variable names is loaded as whichever of the two is needed. */
+interface Named {
+  variable: string;
+  is: 'NCCL' | 'RCCL';
+}
+
+/** Which of the two it is taken for: the one whose devices are there, or else by its name. */
+function namedForBoth({ cuda, hip, nccl, rccl }: DeviceProbe): Named | undefined {
+  const { path, source } = nccl;
+  if (path === undefined || source === undefined || rccl.path !== path) return undefined;
+  if (usable(cuda) && usable(hip)) return undefined;
+  if (usable(cuda) || usable(hip)) return { variable: source, is: usable(cuda) ? 'NCCL' : 'RCCL' };
+  return { variable: source, is: /rccl[^/]*$/.test(path) ? 'RCCL' : 'NCCL' };
 }
 
 type Hiding = readonly [env: NodeJS.ProcessEnv, variable: string];
@@ -25,12 +50,17 @@ function maker(
   library: LibraryProbe,
   hasFiles: boolean,
   hiding: Hiding,
+  other: Named | undefined,
 ): Finding[] {
-  const usable = driver.error === undefined && driver.devices.length > 0;
+  const there = usable(driver);
   return [
     drivers(driverName, driver, hasFiles, hiding),
-    ...(usable ? [devices(driverName, driver), ...peers(driver)] : []),
-    libraryFinding(libraryName, library, usable),
+    ...(there ? [devices(driverName, driver), ...peers(driver)] : []),
+    other === undefined
+      ? libraryFinding(libraryName, library, there)
+      : ok(libraryName, `not needed; the file that ${other.variable} names is taken for ${other.is}`, {
+          ...library,
+        }),
   ];
 }
 

@@ -2,7 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import type { Section } from '../../src/doctor/finding.ts';
+import type { DeviceGroupLimits } from '../../src/doctor/device-group.ts';
+import type { Finding, Section } from '../../src/doctor/finding.ts';
 import { type Flavour, standins, standinsBuilt } from '../helpers/standins.ts';
 
 const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -19,8 +20,8 @@ function doctor(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   return { code: run.status, out: run.stdout, err: run.stderr };
 }
 
-function found(env?: NodeJS.ProcessEnv) {
-  const { code, out } = doctor(['--json'], env);
+function found(env?: NodeJS.ProcessEnv, ...args: string[]) {
+  const { code, out } = doctor(['--json', ...args], env);
   const { ok, sections } = JSON.parse(out) as { ok: boolean; sections: Section[] };
   const findings = sections.flatMap((section) => section.findings);
   return { code, ok, about: (subject: string) => findings.find((finding) => finding.subject === subject) };
@@ -72,6 +73,41 @@ describe.each<{ flavour: Flavour; driver: string; library: string; hide: string;
     expect(about(`${driver} devices`)?.facts?.['devices']).toHaveLength(3);
     expect(about('peer access')?.text).toBe('between all devices');
     expect(about(library)?.text).toMatch(/^2\.\d+\.\d+, .*standins/);
+    const other = library === 'NCCL' ? 'RCCL' : 'NCCL';
+    expect(about(other)?.text).toBe(
+      `not needed; the file that NODE_COLLECTIVES_NCCL_PATH names is taken for ${library}`,
+    );
+    expect(about('devices')).toMatchObject({ status: 'ok', facts: { size: 3, library } });
+    expect(about('devices')?.facts?.['voteMicros']).toBeGreaterThan(0);
+  });
+
+  test.skipIf(!built)('no group on one device, nor where that is not wanted', () => {
+    expect(found(standins({ flavour, devices: 1 })).about('devices')).toBeUndefined();
+    const env = standins({ flavour, devices: 2 });
+    expect(found(env, '--no-device-group').about('devices')).toBeUndefined();
+  });
+
+  test.skipIf(!built)('a group that does not form on the devices is a warning', () => {
+    const { code, about } = found(standins({ flavour, devices: 2, faults: { 'init-fail': 3 } }));
+    expect(code).toBe(0);
+    expect(about('devices')).toMatchObject({ status: 'warning' });
+    expect(about('devices')?.text).toMatch(/^no group of 2 ranks on the devices: .*\(DEVICE\)/s);
+  });
+
+  test.skipIf(!built)('one that hangs in the library ends at its deadline, or with its process', async () => {
+    // As doctor runs it, with other limits.
+    const { deviceGroup } = (await import(
+      new URL('../../dist/doctor/device-group.js', import.meta.url).href
+    )) as {
+      deviceGroup: (devices: number, env: NodeJS.ProcessEnv, limits: DeviceGroupLimits) => Promise<Finding>;
+    };
+    const env = { ...process.env, ...standins({ flavour, faults: { 'init-hang': true } }) };
+    const late = await deviceGroup(2, env, { initTimeoutMs: 400, totalMs: 30_000 });
+    expect(late).toMatchObject({ status: 'warning' });
+    expect(late.text).toContain('(TIMEOUT)');
+    const killed = await deviceGroup(2, env, { initTimeoutMs: 60_000, totalMs: 1_500 });
+    expect(killed).toMatchObject({ status: 'warning' });
+    expect(killed.text).toContain('it did not come to an end within 1500 ms');
   });
 
   test.skipIf(!built)('hidden devices', () => {

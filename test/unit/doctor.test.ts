@@ -4,7 +4,7 @@ import { asText } from '../../src/cli/doctor.ts';
 import { environment } from '../../src/doctor/environment.ts';
 import { amount, type Machine, machine } from '../../src/doctor/files.ts';
 import type { Finding } from '../../src/doctor/finding.ts';
-import { gpus } from '../../src/doctor/gpus.ts';
+import { gpus, usableDevices } from '../../src/doctor/gpus.ts';
 import { limits } from '../../src/doctor/limits.ts';
 import { network } from '../../src/doctor/network.ts';
 import { runtime } from '../../src/doctor/runtime.ts';
@@ -209,6 +209,32 @@ describe('GPUs', () => {
     expect(about(findings, 'NCCL').text).toBe('2.22.3, /lib/it.so (loader)');
     expect(about(findings, 'CUDA devices').text).toContain('1  H100, 80 GiB, 0000:1b:00.0, GPU-1');
     expect(about(findings, 'peer access').text).toBe('between all devices');
+  });
+
+  test.each([
+    ['the devices', 'CUDA', '/lib/it.so', 'NCCL'],
+    ['the devices', 'HIP', '/lib/it.so', 'RCCL'],
+    ['its name', undefined, '/lib/librccl.so.1', 'RCCL'],
+    ['its name', undefined, '/rccl/libnccl.so.2', 'NCCL'],
+  ])('a file named for both libraries is one of them, by %s (%s, %s)', (_, devices, path, is) => {
+    const named = { ...found('2.22.3'), path, source: 'NODE_COLLECTIVES_NCCL_PATH' };
+    const peers = [
+      [true, true],
+      [true, true],
+    ];
+    const there = { ...two, peers };
+    const probe = {
+      cuda: devices === 'CUDA' ? there : nothing.cuda,
+      hip: devices === 'HIP' ? there : nothing.hip,
+      nccl: named,
+      rccl: named,
+    };
+    const findings = gpus(probe, none, {});
+    expect(about(findings, is).text).toContain(`2.22.3, ${path} (NODE_COLLECTIVES_NCCL_PATH)`);
+    expect(about(findings, is === 'NCCL' ? 'RCCL' : 'NCCL').text).toBe(
+      `not needed; the file that NODE_COLLECTIVES_NCCL_PATH names is taken for ${is}`,
+    );
+    expect(usableDevices(probe)).toBe(devices === undefined ? 0 : 2);
   });
 
   test('two devices apart, and no NCCL', () => {

@@ -1,0 +1,68 @@
+/** Whether a group forms on this machine's devices, and how fast it is there. */
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { type Finding, ok, warning } from './finding.ts';
+
+/** Begins the line that device-ranks.ts says; libraries may print others. */
+export const mark = 'device-ranks: ';
+
+/** What device-ranks.ts has found. */
+export type DeviceRanks =
+  | { library: string; formedMs: number; voteMicros: number; error?: never }
+  | { error: { code: string; message: string } };
+
+export interface DeviceGroupLimits {
+  /** For forming the group. */
+  initTimeoutMs: number;
+  /** For all of it; then the process is killed. */
+  totalMs: number;
+}
+
+/** More devices than one host of most kinds has say nothing new. */
+const most = 8;
+const subject = 'devices';
+const usual: DeviceGroupLimits = { initTimeoutMs: 20_000, totalMs: 45_000 };
+
+/** A rank on each of this many devices, up to 8. Nothing of it is loaded into this process. */
+export async function deviceGroup(
+  devices: number,
+  env: NodeJS.ProcessEnv,
+  { initTimeoutMs, totalMs }: DeviceGroupLimits = usual,
+): Promise<Finding> {
+  const size = Math.min(devices, most);
+  const program = fileURLToPath(new URL('./device-ranks.js', import.meta.url));
+  const args = [program, String(size), String(initTimeoutMs)];
+  const { said, how } = await new Promise<{ said: string; how: string }>((resolve) => {
+    const options = { env, timeout: totalMs, killSignal: 'SIGKILL', maxBuffer: 2 ** 26 } as const;
+    execFile(process.execPath, args, options, (error, stdout, stderr) => {
+      const end = error?.killed
+        ? `it did not come to an end within ${totalMs} ms`
+        : `its process ended with ${error?.signal ?? error?.code ?? 0}: ${lastLine(stderr)}`;
+      resolve({ said: stdout, how: end });
+    });
+  });
+  const line = said.split('\n').find((each) => each.startsWith(mark));
+  if (line === undefined) return bad(size, how);
+  const found = JSON.parse(line.slice(mark.length)) as DeviceRanks;
+  if (found.error !== undefined) return bad(size, `${found.error.message} (${found.error.code})`);
+  const { library, formedMs, voteMicros } = found;
+  return ok(
+    subject,
+    `${library} forms a group on ${size} devices in ${formedMs.toFixed(0)} ms; ` +
+      `a vote on them takes ${voteMicros.toFixed(0)} µs (median)`,
+    { size, library, formedMs, voteMicros },
+  );
+}
+
+function bad(size: number, why: string): Finding {
+  return warning(
+    subject,
+    `no group of ${size} ranks on the devices: ${why}`,
+    'NCCL_DEBUG=INFO makes the library say more; is another program using the devices?',
+    { size, why },
+  );
+}
+
+function lastLine(text: string): string {
+  return text.trim().split('\n').at(-1) ?? '';
+}
