@@ -1,11 +1,12 @@
-// `npm run test:sanitized -- address|thread|leak [vitest filters]`: the integration suite over an addon that was
-// built with a sanitizer. Node itself is not instrumented, so the sanitizer's library is loaded before it; what it
+// `npm run test:sanitized -- address|thread|leak [vitest filters]`: the integration suite over an addon, and
+// stand-ins for GPU libraries, that were built with a sanitizer. Node itself is not instrumented, so the sanitizer's library is loaded before it; what it
 // finds goes to files, since a test may expect its process to write nothing else.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildDir, capture, die, jobs, localBin, root, run, runAsync, ScriptError, which } from './lib.mjs';
 import { setup } from './setup.mjs';
+import { buildStandins } from './standins.mjs';
 
 const suppressions = (name) => join(root, 'test/sanitizers', name);
 const libraryOf = (name) => capture('g++', [`-print-file-name=${name}`]).trim();
@@ -51,6 +52,8 @@ try {
   capture('cmake', ['-S', root, '-B', dir, ...generator, `-DNC_SANITIZE=${kind.sanitize}`]);
   run('cmake', ['--build', dir, '--parallel', String(jobs), '--target', 'node_collectives']);
 
+  const standins = buildStandins(kind.sanitize);
+
   const logs = join(buildDir, `san-logs-${name}`);
   rmSync(logs, { recursive: true, force: true });
   mkdirSync(logs, { recursive: true });
@@ -59,6 +62,8 @@ try {
     ...kind.env(join(logs, 'report')),
     LD_PRELOAD: kind.libraries.map(libraryOf).join(' '),
     NODE_COLLECTIVES_ADDON: join(dir, 'node_collectives.node'),
+    NC_TEST_STANDINS: `${standins}/`,
+    NC_STANDIN_FOLDER: standins,
     // Slower by a factor: tests scale their limits by it.
     NC_SLOW: '10',
   };
