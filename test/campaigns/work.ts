@@ -88,6 +88,18 @@ const collectives: Work[] = [
     const sent = (i: number) => group.rank * length + (i % length);
     checkEach('an exchange', got, (i) => value(Math.floor(i / length), sent(i), 1));
   },
+  async (group, random, scale) => {
+    if (group.size === 1) return;
+    const length = random.whole(0, scale);
+    const salt = random.whole(0, 100);
+    const away = random.whole(1, group.size - 1);
+    const to = (group.rank + away) % group.size;
+    const from = (group.rank + group.size - away) % group.size;
+    const array = Int32Array.from({ length }, (_, i) => value(group.rank, i, salt));
+    const got = new Int32Array(length);
+    await Promise.all([group.send(array, { to, tag: salt }), group.recv(got, { from, tag: salt })]);
+    checkEach('a message', got, (i) => value(from, i, salt));
+  },
   (group) => group.barrier(),
 ];
 
