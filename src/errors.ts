@@ -15,7 +15,7 @@ export interface ErrorFacts {
   peerHost?: string;
   /** Process id of that rank. */
   peerPid?: number;
-  /** The operation, e.g. `allReduce` or `store.get`. */
+  /** The operation that met the failure, e.g. `allReduce` or `store.get`; if none did, the one that rejects with it. */
   op?: string;
   /** Number of the operation within its group, counted from 1. */
   seq?: number;

@@ -239,8 +239,9 @@ nccl::StreamHandle DeviceOperations::streamOf(const Entry& entry) {
 
 void DeviceOperations::reject(const Error& cause) {
   for (const auto& entry : entries_) {
-    ended(*entry, &cause);
-    finish(*entry, &cause);
+    const Error own = ofOperation(cause, entry->stamp);
+    ended(*entry, &own);
+    finish(*entry, &own);
   }
 }
 

@@ -47,7 +47,7 @@ void Group::start() {
 
 void Group::submit(std::unique_ptr<Task> task) {
   const std::lock_guard lock(mutex_);
-  if (failure_) throw Error(*failure_);
+  if (failure_) throw ofOperation(*failure_, task->stamp);
   if (closing_) throw Error(ErrorCode::kClosed, "the group is closed on this rank");
   task->stamp.seq = numberOf(task->stamp);
   task->called = Clock::now();
@@ -454,7 +454,8 @@ void Group::failWith(const Error& seen, std::vector<std::unique_ptr<Task>> ended
   for (std::unique_ptr<Task>& task : left) ended.push_back(std::move(task));
   for (std::unique_ptr<Task>& task : ended) {
     Task& each = *task;
-    each.finish(std::move(task), &error);
+    const Error own = ofOperation(error, each.stamp);
+    each.finish(std::move(task), &own);
   }
   if (events_.onFailed) events_.onFailed(error);
   if (device_) device_->abort(kDeviceAbort);

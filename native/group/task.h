@@ -45,4 +45,12 @@ class Task {
   std::optional<DevicePart> device;
 };
 
+// The group's failure as the error of one operation: of that one, where the failure interrupted none itself.
+inline Error ofOperation(Error failure, const Stamp& stamp) {
+  if (!failure.facts.op.empty()) return failure;
+  failure.facts.op = name(stamp.kind);
+  if (stamp.seq > 0) failure.facts.seq = static_cast<int64_t>(stamp.seq);
+  return failure;
+}
+
 }  // namespace nc::group
