@@ -100,14 +100,10 @@ export type {
   RefusedMessage,
   WaitingMessage,
 } from './group/events.ts';
+export type { FormationTimes, GroupInfo, GroupMember } from './group/info.ts';
 export type { CoordinationStore, ProcessGroupOptions } from './group/options.ts';
 export { ParallelConfig } from './group/parallel-config.ts';
-export {
-  type FormationTimes,
-  type GroupInfo,
-  type GroupMember,
-  ProcessGroup,
-} from './group/process-group.ts';
+export { ProcessGroup } from './group/process-group.ts';
 export type { NextGeneration, ReformOptions } from './group/reform.ts';
 export { type DpEnvironment, dpConfigFromEnv } from './launch/dp-environment.ts';
 export {
