@@ -1,5 +1,6 @@
 // Builds and runs the native unit tests: `--sanitize address,undefined` or `--sanitize thread` in a folder of
-// its own, other arguments go to every test program (doctest's, e.g. `-tc='*reader*'`).
+// its own, `--valgrind` under memcheck; `--only NAME,NAME` some programs. Other arguments go to every test program
+// (doctest's, e.g. `-tc='*reader*'`).
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,17 +11,34 @@ import { ensureSystem } from './system.mjs';
 
 /** No native test takes longer; one that does hangs. */
 const limitMs = 300_000;
+const valgrindLimitMs = 1_800_000;
+
+/**
+ * Errors of memcheck, and memory that is lost for good, end the program with this code. What is still reachable is
+ * the C++ library's own.
+ */
+const memcheck = [
+  'valgrind',
+  '--quiet',
+  '--error-exitcode=99',
+  '--leak-check=full',
+  '--errors-for-leak-kinds=definite',
+  '--show-leak-kinds=definite',
+  // Threads take turns on one core: without it the one that waits for another may starve it.
+  '--fair-sched=yes',
+];
 
 /** Builds into build/tests (build/asan, build/tsan) and runs all programs; returns counts of test cases. */
-export async function nativeTests({ sanitize = '', args = [] } = {}) {
-  ensureSystem(['build', 'test']);
+export async function nativeTests({ sanitize = '', valgrind = false, only = '', args = [] } = {}) {
+  ensureSystem(['build', 'test', ...(valgrind ? ['valgrind'] : [])]);
   const dir = configureTests(sanitize);
   run('cmake', ['--build', dir, '--parallel', String(jobs)]);
 
   const counts = { passed: 0, failed: 0, skipped: 0 };
   for (const source of filesBelow(['test/native'], (file) => file.endsWith('_test.cpp'))) {
     const name = basename(source, '.cpp');
-    const result = await runOne(join(dir, name), sanitize, args);
+    if (only !== '' && !only.split(',').includes(name)) continue;
+    const result = await runOne(join(dir, name), { sanitize, valgrind, args });
     counts.passed += result.passed;
     counts.failed += result.failed;
     counts.skipped += result.skipped;
@@ -31,7 +49,7 @@ export async function nativeTests({ sanitize = '', args = [] } = {}) {
   return counts;
 }
 
-async function runOne(program, sanitize, args) {
+async function runOne(program, { sanitize, valgrind, args }) {
   const suppressions = join(root, 'test/native/tsan.supp');
   const env = {
     ...process.env,
@@ -40,11 +58,12 @@ async function runOne(program, sanitize, args) {
     TSAN_OPTIONS: `halt_on_error=1:second_deadlock_stack=1${existsSync(suppressions) ? `:suppressions=${suppressions}` : ''}`,
   };
   // ThreadSanitizer of GCC 12 cannot work with the wide address randomisation of newer kernels.
-  const wrap = sanitize === 'thread' && which('setarch') ? ['setarch', '-R'] : [];
+  const alone = sanitize === 'thread' && which('setarch') ? ['setarch', '-R'] : [];
+  const wrap = valgrind ? memcheck : alone;
   const [command, ...rest] = [...wrap, program, '--no-colors=true', ...args];
   const { code, signal, output } = await runAsync(command, rest, {
     env,
-    timeout: limitMs,
+    timeout: valgrind ? valgrindLimitMs : limitMs,
     killSignal: 'SIGABRT',
   });
   const line = /test cases:\s*(\d+) \|\s*(\d+) passed \|\s*(\d+) failed(?: \|\s*(\d+) skipped)?/.exec(output);
@@ -65,12 +84,16 @@ async function runOne(program, sanitize, args) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
     const { values, positionals } = parseArgs({
-      options: { sanitize: { type: 'string', default: '' } },
+      options: {
+        sanitize: { type: 'string', default: '' },
+        valgrind: { type: 'boolean', default: false },
+        only: { type: 'string', default: '' },
+      },
       allowPositionals: true,
       strict: false,
       args: process.argv.slice(2),
     });
-    const { passed, failed, skipped } = await nativeTests({ sanitize: values.sanitize, args: positionals });
+    const { passed, failed, skipped } = await nativeTests({ ...values, args: positionals });
     console.log(`${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`);
     process.exitCode = failed > 0 || passed === 0 ? 1 : 0;
   } catch (error) {

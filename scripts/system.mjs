@@ -49,6 +49,7 @@ const needs = {
     { what: 'Make (for node-gyp)', there: () => which('make'), apt: ['make'] },
     { what: 'patchelf', there: () => which('patchelf'), apt: ['patchelf'] },
   ],
+  valgrind: [{ what: 'valgrind', there: () => which('valgrind'), apt: ['valgrind'] }],
   fuzz: [
     { what: 'clang++ 14', there: () => which('clang++-14'), apt: ['clang-14'] },
     {
