@@ -17,7 +17,7 @@ import {
   syncKvCacheMemorySizeSync,
 } from 'node-collectives';
 import { describe, expect, test } from 'vitest';
-import { ports } from '../fixtures/lifecycle/groups.ts';
+import { freePorts } from '../helpers/sockets.ts';
 
 describe('dpConfigFromEnv', () => {
   test('reads what the launcher sets', () => {
@@ -159,7 +159,7 @@ describe('statelessInitDpGroup', () => {
   });
 
   test('takes the first port, and uses up that one', async () => {
-    const candidates = await ports(5);
+    const candidates = await freePorts(5);
     const { config, used } = configOf(candidates);
     await using group = await statelessInitDpGroup(config);
     expect(group.info()).toMatchObject({ port: candidates[0], portIndex: 0, size: 1, groupName: 'dp' });
@@ -178,8 +178,8 @@ describe('statelessInitDpGroup', () => {
     );
     const taken = held.map((server) => (server.address() as { port: number }).port);
     try {
-      const [free] = await ports(1);
-      const some = configOf([taken[0]!, taken[1]!, free!, ...(await ports(2))]);
+      const [free] = await freePorts(1);
+      const some = configOf([taken[0]!, taken[1]!, free!, ...(await freePorts(2))]);
       const warnings: string[] = [];
       const group = await statelessInitDpGroup(some.config, { onWarning: (text) => warnings.push(text) });
       expect(warnings).toEqual([addressInUseWarning, addressInUseWarning]);
