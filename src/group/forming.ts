@@ -113,8 +113,12 @@ function onEvent<G extends object>(listener: Listener<G>, event: NativeGroupEven
       return;
     }
     case 'formed':
-      // Aborted just before: the group ends again, and create() with it.
-      if (settled.signal?.aborted) return;
+      // Aborted just before: the group ends again, and create() with it. Nobody has it who could close it, and a
+      // group that has failed waits for that.
+      if (settled.signal?.aborted) {
+        joining?.native.close();
+        return;
+      }
       listener.joining = undefined;
       report('formed', message);
       if (settled.coordination !== undefined && message.rank === 0) {

@@ -1,4 +1,5 @@
 import { createServer } from 'node:net';
+import { ProcessGroup } from 'node-collectives';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { join, processes, vote } from '../helpers/meeting.ts';
 import { registered } from '../helpers/rank-keys.ts';
@@ -193,6 +194,33 @@ describe('it ends for all', () => {
     late.kill('SIGCONT');
     const { error: same } = await late.next('failed', 5_000);
     expect(same, same.message).toMatchObject({ code: 'RANK_LOST', peer: 2, consequence: true });
+  });
+
+  it('a signal that fires just as the group forms ends create()', async () => {
+    const outcomes: string[] = [];
+    for (let turns = 0; turns < 12; turns += 1) {
+      const control = new AbortController();
+      const { signal } = control;
+      const created = ProcessGroup.create({
+        masterAddr: '127.0.0.1',
+        masterPort: 0,
+        rank: 0,
+        worldSize: 1,
+        signal,
+      });
+      const settled = created.then(
+        (group) => group.close().then(() => 'formed'),
+        (error) => error.code as string,
+      );
+      for (let i = 0; i < turns; i += 1) await new Promise(setImmediate);
+      // The native side forms the group, and this thread hears of it only after the signal.
+      const until = performance.now() + 50;
+      while (performance.now() < until);
+      control.abort();
+      outcomes.push(await settled);
+    }
+    expect(outcomes).toContain('ABORTED');
+    expect(outcomes.filter((each) => each !== 'ABORTED' && each !== 'formed')).toEqual([]);
   });
 
   it('a missing rank with the same deadline everywhere', async () => {
