@@ -2,7 +2,6 @@
 
 #include <poll.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -20,12 +19,8 @@
 
 #include "core/error.h"
 #include "core/lone_thread.h"
+#include "core/process.h"
 #include "core/unique_fd.h"
-
-// Newer than the headers of the systems that this is built on.
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
 
 namespace nc {
 
@@ -121,7 +116,7 @@ pid_t watchParent(const ParentWatch& asked) {
                 "dieWithParent: the parent is in another pid namespace (a container's first process, or one "
                 "started from outside), where its end cannot be seen");
   }
-  UniqueFd process(static_cast<int>(asked.byNumber ? -1 : ::syscall(SYS_pidfd_open, watch.parent, 0)));
+  UniqueFd process = asked.byNumber ? UniqueFd() : openProcess(watch.parent);
   // Only a parent can have that number now: one that was given to another process in between is not the
   // parent's any more.
   if (::getppid() != watch.parent) {

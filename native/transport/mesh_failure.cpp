@@ -122,7 +122,10 @@ void Mesh::close(const Deadline& limit) {
     ::poll(polls.data(), polls.size(), std::min(until.pollTimeout(), undelivered ? 2 : 1000));
   }
   for (const auto& link : links_) {
-    if (!link || !link->open()) continue;
+    if (!link) continue;
+    // Now, not once this is destroyed: a group's object may be kept, or not be collected for long.
+    processes_.drop(link->member().rank);
+    if (!link->open()) continue;
     link->shutdownWrite();
     link->close();
   }

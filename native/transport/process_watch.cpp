@@ -2,7 +2,6 @@
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,13 +10,11 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/process.h"
 
 // Newer than the headers of the systems that this is built on.
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
-#endif
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
 #endif
 
 namespace nc::transport {
@@ -33,7 +30,7 @@ UniqueFd openPeerProcess(int socket) {
   // A number that is 0 belongs to another pid namespace. One that was given to another process meanwhile does
   // no harm: then the peer is dead, and so it will be said, only later.
   if (peer.pid <= 0) return {};
-  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0)));
+  return openProcess(peer.pid);
 }
 
 ProcessWatch::ProcessWatch(int also) : epoll_(::epoll_create1(EPOLL_CLOEXEC)) {

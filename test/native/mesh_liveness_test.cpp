@@ -1,15 +1,16 @@
 // Ranks that fall silent, stop, or die while somebody else holds their socket open; and those that must not
 // be taken for dead.
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <array>
 #include <atomic>
 #include <functional>
 
+#include "core/process.h"
 #include "mesh_support.h"
 #include "transport/keepalive.h"
 #include "transport/silence.h"
@@ -85,10 +86,6 @@ struct Child {
   }
   pid_t pid;
 };
-
-UniqueFd openProcess(pid_t pid) {
-  return UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-}
 
 }  // namespace
 
@@ -301,6 +298,24 @@ TEST_CASE("a dead process is a lost rank, although a child of it holds the socke
     CHECK(std::string(error->what()).find("its process has ended") != std::string::npos);
     CHECK(Clock::now() - began < Millis{1000});
   }
+}
+
+TEST_CASE("a mesh that is closed holds no descriptor of a process") {
+  auto [near, far] = wirePair(Wire::kUnix);
+  Cancel cancel;
+  std::vector<LinkEnd> ends;
+  ends.push_back(linkEnd(1, std::move(near)));
+  ends.back().process = openProcess(::getpid());
+  const int descriptor = ends.back().process.get();
+  Mesh mesh(0, 2, kGeneration, std::move(ends), cancel);
+  if (descriptor < 0) {
+    MESSAGE("skipped: no pidfd_open here");
+    return;
+  }
+  CHECK(::fcntl(descriptor, F_GETFD) != -1);
+  far.reset();
+  mesh.close(Deadline::in(Millis{1000}));
+  CHECK(::fcntl(descriptor, F_GETFD) == -1);
 }
 
 TEST_CASE("who leaves because of a loss is not named in its place") {
