@@ -1,7 +1,6 @@
 #include "group/device_operations.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <utility>
 
@@ -14,9 +13,6 @@ namespace {
 constexpr std::chrono::microseconds kPollLeast{20};
 constexpr std::chrono::microseconds kPollMost{1000};
 constexpr Millis kErrorCheck{2};
-// As in Mesh: after so long the others are told that this rank waits, and the user for whom.
-constexpr Millis kTellAfter{50};
-constexpr std::array<Millis, 2> kNoticeAfter{Millis{5000}, Millis{30000}};
 
 bool leavesGroup(const Error& error) {
   return error.code == ErrorCode::kInvalidArgument || error.code == ErrorCode::kUnsupported;
@@ -202,14 +198,15 @@ void DeviceOperations::watch(Clock::time_point now) {
   // Behind a message, what all ranks take part in waits no less.
   for (const auto& entry : entries_) {
     if (isMessage(entry->stamp)) continue;
-    if (entry->told || now - entry->began < kTellAfter) break;
+    if (entry->told || now - entry->began < mesh_.limits().calledAfter) break;
     entry->told = true;
     mesh_.tellWaiting(entry->stamp);
     break;
   }
   Entry& oldest = *entries_.front();
   const auto waited = now - oldest.began;
-  if (oldest.notices < kNoticeAfter.size() && waited >= kNoticeAfter[oldest.notices]) {
+  const auto& noticeAfter = mesh_.limits().noticeAfter;
+  if (oldest.notices < noticeAfter.size() && waited >= noticeAfter[oldest.notices]) {
     ++oldest.notices;
     if (mesh_.onWaiting) {
       mesh_.onWaiting(oldest.stamp, std::chrono::duration_cast<Millis>(waited), mesh_.missing(oldest.stamp));
@@ -227,10 +224,9 @@ void DeviceOperations::ended(const Entry& entry, const Error* error) {
 
 void DeviceOperations::finish(Entry& entry, const Error* error) {
   if (!entry.task) return;
-  Task& ended = *entry.task;
   // Not kept by the task: it is destroyed on the JavaScript thread, whenever that has time.
-  ended.device->keep.reset();
-  ended.finish(std::move(entry.task), error);
+  entry.task->device->keep.reset();
+  group::finish(std::move(entry.task), error);
 }
 
 nccl::StreamHandle DeviceOperations::streamOf(const Entry& entry) {

@@ -136,12 +136,14 @@ class Group {
   // A message, and those called after it up to the next operation of all ranks. False once the group has
   // failed.
   bool exchange(std::unique_ptr<Task> first);
+  std::unique_ptr<Task> takeFirst();
   std::unique_ptr<Task> nextMessage();
   std::vector<std::unique_ptr<Task>> batchOf(std::unique_ptr<Task> first);
   Error ofThisRank(Error error) const;
   // `ended`: the operations that met the failure, already on record.
   void failWith(const Error& seen, std::vector<std::unique_ptr<Task>> ended = {});
-  void wake();
+  void wake();   // the group's thread,
+  void woken();  // which then takes note of it
   void watch();
   uint64_t numberOf(const Stamp& stamp);
   bool sendFirst(const Task& task);

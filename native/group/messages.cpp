@@ -1,16 +1,9 @@
 #include "group/messages.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 namespace nc::group {
-
-namespace {
-
-const std::array<Millis, 2> kNoticeAfter = transport::MeshLimits{}.noticeAfter;
-
-}  // namespace
 
 Messages::~Messages() {
   for (Active& active : active_) mesh_.release(active.state);
@@ -41,6 +34,7 @@ bool Messages::done(Active& active) {
 }
 
 bool Messages::wait(int wakeFd) {
+  const auto& noticeAfter = mesh_.limits().noticeAfter;
   auto until = Clock::time_point::max();
   for (Active& active : active_) {
     const Task& task = *active.task;
@@ -48,13 +42,13 @@ bool Messages::wait(int wakeFd) {
     if (active.late) mesh_.failLateMessage(task.stamp, task.deadline);
     active.late = now >= task.deadline.at();
     until = std::min(until, task.deadline.at());
-    if (active.notices < kNoticeAfter.size() && now - task.called >= kNoticeAfter[active.notices]) {
+    if (active.notices < noticeAfter.size() && now - task.called >= noticeAfter[active.notices]) {
       ++active.notices;
       const auto waited = std::chrono::duration_cast<Millis>(now - task.called);
       if (mesh_.onWaiting) mesh_.onWaiting(task.stamp, waited, {task.stamp.root});
     }
-    if (active.notices < kNoticeAfter.size()) {
-      until = std::min<Clock::time_point>(until, task.called + kNoticeAfter[active.notices]);
+    if (active.notices < noticeAfter.size()) {
+      until = std::min<Clock::time_point>(until, task.called + noticeAfter[active.notices]);
     }
   }
   return mesh_.serveMessages(active_.front().task->stamp, until, wakeFd);

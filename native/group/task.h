@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 
 #include "core/deadline.h"
 #include "core/error.h"
@@ -44,6 +45,12 @@ class Task {
   bool firstSent = false;  // see gloo::Collectives::firstMessage(); for a send, all of it
   std::optional<DevicePart> device;
 };
+
+// Task::finish() of a task that is given away in the same breath.
+inline void finish(std::unique_ptr<Task> task, const Error* error) noexcept {
+  Task& ended = *task;
+  ended.finish(std::move(task), error);
+}
 
 // The group's failure as the error of one operation: of that one, where the failure interrupted none itself.
 inline Error ofOperation(Error failure, const Stamp& stamp) {

@@ -40,10 +40,10 @@ class GroupObject final : public Napi::ObjectWrap<GroupObject>, public Closable 
   void lose(const Napi::CallbackInfo& info);
   // (kind, dtype, reduceOp, root, count, in, out, timeoutMs, staged) -> Promise<void>
   Napi::Value run(const Napi::CallbackInfo& info);
-  // (kind, dtype, reduceOp, root, count, in, inOffset, out, outOffset, stream, untilEnqueued, timeoutMs);
-  // memory and stream are handles or null -> Promise<void>
+  // (kind, dtype, reduceOp, root, count, in, inOffset, out, outOffset, stream, untilEnqueued, timeoutMs,
+  // tag); memory and stream are handles or null -> Promise<void>
   Napi::Value runDevice(const Napi::CallbackInfo& info);
-  // (kind, dtype, peer, tag, count, array, timeoutMs) -> Promise<void>; send and recv
+  // (kind, dtype, peer, tag, count, array, timeoutMs, staged) -> Promise<void>; send and recv
   Napi::Value message(const Napi::CallbackInfo& info);
   void endBatch(const Napi::CallbackInfo& info);
   // (dtype, reduceOp, values, timeoutMs, sync, onDevice) -> Promise<values> or values; a few numbers, held

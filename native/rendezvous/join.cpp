@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <optional>
 #include <utility>
 
@@ -22,7 +21,7 @@ constexpr Millis kHearLimit{300};  // for others to say that the group stood
 // Who was aborted must not make its caller wait for others.
 constexpr Millis kAbortedTellLimit{60};
 constexpr Millis kVerdictCheck{20};
-constexpr std::array<Millis, 2> kNotices{Millis{5000}, Millis{30000}};
+using transport::kNoticeAfter;
 
 std::vector<Candidate> candidatesOf(const JoinOptions& options) {
   std::vector<Candidate> candidates;
@@ -148,11 +147,10 @@ class Joiner {
     const auto began = Clock::now();
     std::vector<std::string> values;
     for (size_t notice = 0;; ++notice) {
-      const bool last = notice >= kNotices.size();
-      const auto left =
-          last
-              ? deadline_
-              : deadline_.sooner(kNotices[notice] - std::chrono::duration_cast<Millis>(Clock::now() - began));
+      const bool last = notice >= kNoticeAfter.size();
+      const auto left = last ? deadline_
+                             : deadline_.sooner(kNoticeAfter[notice] -
+                                                std::chrono::duration_cast<Millis>(Clock::now() - began));
       try {
         values = client_->multiGet(keys, left, &cancel_);
         break;

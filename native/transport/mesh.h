@@ -73,11 +73,14 @@ struct LinkEnd {
   UniqueFd process{};                           // of the rank, if it is on this host
 };
 
+// After so long in one wait the user is told for whom: "still waiting for ...".
+inline constexpr std::array<Millis, 2> kNoticeAfter{Millis{5000}, Millis{30000}};
+
 struct MeshLimits {
   size_t earlyBytes = 4u << 20;  // per link: frames of later operations kept aside
   size_t earlyFrames = 1024;     // per link
   Millis calledAfter{50};        // after so long in one wait the others are told that this rank waits
-  std::array<Millis, 2> noticeAfter{Millis{5000}, Millis{30000}};  // "still waiting for ..."
+  std::array<Millis, 2> noticeAfter = kNoticeAfter;
   Heartbeat heartbeat;
 };
 
@@ -92,6 +95,7 @@ class Mesh {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
+  const MeshLimits& limits() const { return limits_; }
   const Member& member(int rank) const;
 
   // ---- One operation at a time. Between begin() and end() everything posted belongs to it.
