@@ -188,25 +188,24 @@ export interface Message<T extends CollectiveArray = CollectiveArray> {
 }
 
 export function send<T extends CollectiveArray>(group: Caller, array: T, options: SendOptions): Message<T> {
-  const dtype = begin('send', array, options);
-  return {
-    op: 'send',
-    dtype,
-    peer: peerOf('send', 'to', group, options.to),
-    tag: tagOf('send', options.tag),
-    array,
-  };
+  return message('send', group, array, options, 'to', () => options.to);
 }
 
 export function recv<T extends CollectiveArray>(group: Caller, array: T, options: RecvOptions): Message<T> {
-  const dtype = begin('recv', array, options);
-  return {
-    op: 'recv',
-    dtype,
-    peer: peerOf('recv', 'from', group, options.from),
-    tag: tagOf('recv', options.tag),
-    array,
-  };
+  return message('recv', group, array, options, 'from', () => options.from);
+}
+
+/** `peer` is asked for once the options are known to be some. */
+function message<T extends CollectiveArray>(
+  op: 'send' | 'recv',
+  group: Caller,
+  array: T,
+  options: SendOptions | RecvOptions,
+  named: string,
+  peer: () => number,
+): Message<T> {
+  const dtype = begin(op, array, options);
+  return { op, dtype, peer: peerOf(op, named, group, peer()), tag: tagOf(op, options.tag), array };
 }
 
 export function barrier(): Call {

@@ -94,8 +94,7 @@ function happened(story: Story): string[] {
     }
   }
   if (first.op !== undefined && first.op !== 'join') {
-    const sort = isCollective({ op: first.op }) ? 'operation' : 'message';
-    lines.push(`That was during ${sort} ${first.seq ?? '?'}, ${first.op}.`);
+    lines.push(`That was during ${sortOf(first.op)} ${first.seq ?? '?'}, ${first.op}.`);
   }
   lines.push(`The error: ${first.message} (${first.code})`);
   for (const other of others) {
@@ -133,6 +132,9 @@ function verdict(story: Story, cause: Cause): string {
   }
 }
 
+/** The two count for themselves, so a number alone would not say which is meant. */
+const sortOf = (op: string) => (isCollective({ op }) ? 'operation' : 'message');
+
 function waited(story: Story, wait: Wait): string[] {
   const longest = wait.waiting[0]?.ms ?? 0;
   const shortest = wait.waiting.at(-1)?.ms ?? 0;
@@ -141,8 +143,7 @@ function waited(story: Story, wait: Wait): string[] {
     longest - shortest < 1 || ranks.length === 1
       ? durationText(longest)
       : `${durationText(shortest)} to ${durationText(longest)}`;
-  const sort = isCollective(wait.operation) ? 'operation' : 'message';
-  const what = `${sort} ${wait.seq}, ${callOf(wait.operation)}`;
+  const what = `${sortOf(wait.operation.op)} ${wait.seq}, ${callOf(wait.operation)}`;
   const lines = [`${capital(ranksText(ranks))} ${were(ranks)} in ${what} for ${span}`];
   lines[0] +=
     wait.for.length === 0 ? '.' : `, and waited for ${ranksText(wait.for)}, which had not called it.`;
