@@ -1,6 +1,7 @@
 // `npm run test:sanitized -- address|thread|leak [vitest filters]`: the integration suite over an addon, and
-// stand-ins for GPU libraries, that were built with a sanitizer. Node itself is not instrumented, so the sanitizer's library is loaded before it; what it
-// finds goes to files, since a test may expect its process to write nothing else.
+// stand-ins for GPU libraries, that were built with a sanitizer. Node itself is not instrumented, so the
+// sanitizer's library is loaded before it; what it finds goes to files, since a test may expect its process to
+// write nothing else.
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -62,7 +63,6 @@ try {
     ...kind.env(join(logs, 'report')),
     LD_PRELOAD: kind.libraries.map(libraryOf).join(' '),
     NODE_COLLECTIVES_ADDON: join(dir, 'node_collectives.node'),
-    NC_TEST_STANDINS: `${standins}/`,
     NC_STANDIN_FOLDER: standins,
     // Slower by a factor: tests scale their limits by it.
     NC_SLOW: '10',

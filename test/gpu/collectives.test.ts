@@ -4,35 +4,21 @@ import {
   type Answer,
   ask,
   askAll,
+  dtypes,
   endAll,
   formAll,
   gpuGroup,
   gpuProcesses,
+  leave,
   untilRunning,
   valuesOf,
 } from '../helpers/gpu-ranks.ts';
 import type { RankProcess } from '../helpers/ranks.ts';
 import { describeMachine, forEachSize, machine, onDevices } from './machine.ts';
 
-const moved = [
-  'int8',
-  'uint8',
-  'int16',
-  'uint16',
-  'int32',
-  'uint32',
-  'int64',
-  'uint64',
-  'float16',
-  'bfloat16',
-  'float32',
-  'float64',
-  'float8e4m3',
-  'float8e5m2',
-] as const;
 const eightBit = ['float8e4m3', 'float8e5m2'] as const;
 /** NCCL reduces no 16-bit integers; the 8-bit floats have a test of their own. */
-const reduced = moved.filter((type) => !/int16|float8/.test(type));
+const reduced = dtypes.filter((type) => !/int16|float8/.test(type));
 const moves = ['broadcast', 'allGather', 'allToAll'] as const;
 const reductions = ['allReduce', 'reduce', 'reduceScatter'] as const;
 
@@ -73,7 +59,7 @@ forEachSize(1, (count) => {
     const lengths = [0, 1, 7, 1000];
     await run(
       count,
-      moved.flatMap((type) => lengths.map((length) => ({ op, type, length, root: length % count }))),
+      dtypes.flatMap((type) => lengths.map((length) => ({ op, type, length, root: length % count }))),
     );
   });
 
@@ -227,8 +213,3 @@ onDevices(1)('with one device', () => {
     await endAll([rank], []);
   });
 });
-
-async function leave(ranks: readonly RankProcess[]): Promise<void> {
-  for (const rank of ranks) rank.child.stdin?.end();
-  for (const rank of ranks) expect((await rank.exited).signal, rank.output).toBeNull();
-}

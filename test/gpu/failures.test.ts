@@ -7,6 +7,7 @@ import {
   endAll,
   formAll,
   gpuGroup,
+  leave,
   untilRunning,
   valuesOf,
 } from '../helpers/gpu-ranks.ts';
@@ -29,11 +30,6 @@ async function waitingOn(ranks: readonly RankProcess[]): Promise<Promise<Answer>
   const waiting = ranks.map((rank) => ask(rank, 'reduce'));
   for (const rank of ranks) await untilRunning(rank);
   return waiting;
-}
-
-async function leave(ranks: readonly RankProcess[]): Promise<void> {
-  for (const rank of ranks) rank.child.stdin?.end();
-  for (const rank of ranks) expect((await rank.exited).signal, rank.output).toBeNull();
 }
 
 /** On the devices of those that go on: a generation of their own, which works. */

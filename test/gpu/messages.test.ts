@@ -1,36 +1,23 @@
 // send and recv between two GPUs.
 import { expect, test } from 'vitest';
-import { ask, askAll, endAll, gpuGroup, untilRunning, valuesOf } from '../helpers/gpu-ranks.ts';
+import {
+  ask,
+  askAll,
+  dtypes,
+  endAll,
+  gpuGroup,
+  leave,
+  untilRunning,
+  valuesOf,
+} from '../helpers/gpu-ranks.ts';
 import type { RankProcess } from '../helpers/ranks.ts';
 import { forEachSize, machine } from './machine.ts';
-
-const dtypes = [
-  'int8',
-  'uint8',
-  'int16',
-  'uint16',
-  'int32',
-  'uint32',
-  'int64',
-  'uint64',
-  'float16',
-  'bfloat16',
-  'float32',
-  'float64',
-  'float8e4m3',
-  'float8e5m2',
-] as const;
 
 async function group(count: number): Promise<RankProcess[]> {
   // What an aborted communicator does not give back is the library's.
   const ranks = await gpuGroup(machine.env, count, () => ({ NC_STANDIN_STRICT_EXIT: '0' }));
   await valuesOf(askAll(ranks, 'allocate', { bytes: 4096 }));
   return ranks;
-}
-
-async function leave(ranks: readonly RankProcess[]): Promise<void> {
-  for (const rank of ranks) rank.child.stdin?.end();
-  for (const rank of ranks) expect((await rank.exited).signal, rank.output).toBeNull();
 }
 
 forEachSize(2, (count) => {

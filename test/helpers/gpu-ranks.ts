@@ -4,14 +4,11 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 import { all, type RankProcess, startRanks } from './ranks.ts';
+import { type Flavour, standinFile } from './standins.ts';
 
-const standins =
-  process.env['NC_TEST_STANDINS'] ?? fileURLToPath(new URL('../../build/standins/', import.meta.url));
-
-export type Flavour = 'nccl' | 'rccl';
+export type { Flavour };
 export const flavours: readonly Flavour[] = ['nccl', 'rccl'];
 /** A flavour of the stand-ins, or what finds the libraries otherwise. */
 export type Libraries = Flavour | NodeJS.ProcessEnv;
@@ -19,11 +16,11 @@ export type Libraries = Flavour | NodeJS.ProcessEnv;
 /** What finds the stand-ins; a real driver of this machine is never looked at. */
 export function standinEnv(flavour: Flavour, library?: string): NodeJS.ProcessEnv {
   const file = (name: string) => {
-    const path = `${standins}${name}`;
+    const path = standinFile(name);
     if (!existsSync(path)) throw new Error(`${path} is not built: npm run standins`);
     return path;
   };
-  const nowhere = `${standins}no-such-library.so`;
+  const nowhere = standinFile('no-such-library.so');
   return {
     NODE_COLLECTIVES_CUDA_PATH: flavour === 'nccl' ? file('libcuda.so.1') : nowhere,
     NODE_COLLECTIVES_HIP_PATH: flavour === 'rccl' ? file('libamdhip64.so.6') : nowhere,
@@ -82,7 +79,7 @@ export async function gpuProcesses(
 }
 
 /** Resolves once the rank's latest operation is under way. */
-export async function untilRunning(rank: RankProcess): Promise<void> {
+export async function untilRunning(rank: RankProcess | undefined): Promise<void> {
   const text = `while (group().operations().at(-1)?.state !== 'running') await new Promise(setImmediate);`;
   expect((await ask(rank, 'run', { text })).error).toBeUndefined();
 }
@@ -157,6 +154,30 @@ export async function gpuGroup(
   const ranks = await gpuProcesses(libraries, count, env);
   await valuesOf(formAll(ranks, more));
   return ranks;
+}
+
+/** Every type that a device group knows. */
+export const dtypes = [
+  'int8',
+  'uint8',
+  'int16',
+  'uint16',
+  'int32',
+  'uint32',
+  'int64',
+  'uint64',
+  'float16',
+  'bfloat16',
+  'float32',
+  'float64',
+  'float8e4m3',
+  'float8e5m2',
+] as const;
+
+/** Ends processes whose group has failed; what of it the library still holds is the library's. */
+export async function leave(ranks: readonly RankProcess[]): Promise<void> {
+  for (const rank of ranks) rank.child.stdin?.end();
+  for (const rank of ranks) expect((await rank.exited).signal, rank.output).toBeNull();
 }
 
 /** Closes the groups of all and ends the processes, which must have left nothing in the libraries. */

@@ -1,23 +1,7 @@
 /** GPU groups over the stand-ins: every collective, type and size against a plain computation; streams; votes. */
 import { describe, expect, test } from 'vitest';
-import { ask, askAll, endAll, flavours, formAll, gpuGroup, valuesOf } from '../helpers/gpu-ranks.ts';
+import { ask, askAll, dtypes, endAll, flavours, formAll, gpuGroup, valuesOf } from '../helpers/gpu-ranks.ts';
 
-const dtypes = [
-  'int8',
-  'uint8',
-  'int16',
-  'uint16',
-  'int32',
-  'uint32',
-  'int64',
-  'uint64',
-  'float16',
-  'bfloat16',
-  'float32',
-  'float64',
-  'float8e4m3',
-  'float8e5m2',
-] as const;
 /** NCCL reduces neither of these, whatever its version; the stand-in's version knows no 8-bit floats. */
 const unreduced = ['int16', 'uint16'];
 const eightBit = ['float8e4m3', 'float8e5m2'];

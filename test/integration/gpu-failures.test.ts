@@ -9,6 +9,8 @@ import {
   formAll,
   gpuGroup,
   gpuProcesses,
+  leave,
+  untilRunning,
   valuesOf,
 } from '../helpers/gpu-ranks.ts';
 import type { RankProcess } from '../helpers/ranks.ts';
@@ -21,10 +23,9 @@ async function withBuffers(ranks: RankProcess[]): Promise<RankProcess[]> {
 }
 
 /** Ends processes of which something may be stuck in a library; they must go at once all the same. */
-async function leave(ranks: readonly RankProcess[]): Promise<void> {
+async function leaveAtOnce(ranks: readonly RankProcess[]): Promise<void> {
   const began = performance.now();
-  for (const rank of ranks) rank.child.stdin?.end();
-  for (const rank of ranks) expect((await rank.exited).signal, rank.output).toBeNull();
+  await leave(ranks);
   expect(performance.now() - began).toBeLessThan(6000);
 }
 
@@ -42,7 +43,7 @@ describe.each(flavours)('%s', (flavour) => {
         expect(error).toMatchObject({ code: 'RANK_LOST', peer: victim, op: 'allReduce' });
       }
       expect(performance.now() - began).toBeLessThan(1000);
-      await leave(ranks.filter((_, rank) => rank !== victim));
+      await leaveAtOnce(ranks.filter((_, rank) => rank !== victim));
     }
   });
 
@@ -50,18 +51,14 @@ describe.each(flavours)('%s', (flavour) => {
     const ranks = await withBuffers(await gpuGroup(flavour, 3));
     const waiting = ranks.slice(0, 2).map((rank) => ask(rank, 'reduce'));
     // They are on the device once each says that it runs.
-    for (const rank of ranks.slice(0, 2)) {
-      await ask(rank, 'run', {
-        text: `while (group().operations().at(-1)?.state !== 'running') await new Promise(setImmediate);`,
-      });
-    }
+    for (const rank of ranks.slice(0, 2)) await untilRunning(rank);
     ranks[2]?.kill();
     const began = performance.now();
     for (const { error } of await Promise.all(waiting)) {
       expect(error).toMatchObject({ code: 'RANK_LOST', peer: 2, op: 'allReduce', seq: 1 });
     }
     expect(performance.now() - began).toBeLessThan(1000);
-    await leave(ranks.slice(0, 2));
+    await leaveAtOnce(ranks.slice(0, 2));
   });
 
   test('abort() ends what waits on the device, here at once and there by name', async () => {
@@ -109,7 +106,7 @@ describe.each(flavours)('%s', (flavour) => {
         expect(error.message).toMatch(/rank \d .*called .*rank \d .*called /);
         expect(ms).toBeLessThan(2000);
       }
-      await leave(ranks);
+      await leaveAtOnce(ranks);
     }
   });
 
@@ -121,7 +118,7 @@ describe.each(flavours)('%s', (flavour) => {
       expect(error).toMatchObject({ code: 'RANK_LOST', peer: 2 });
       expect(error.message).toContain('closed the group');
     }
-    await leave(ranks);
+    await leaveAtOnce(ranks);
   });
 
   test('an error that the library reports later is the failure of all', async () => {
@@ -132,7 +129,7 @@ describe.each(flavours)('%s', (flavour) => {
       expect(error.code).toBe('DEVICE');
     }
     for (const value of await valuesOf(askAll(ranks, 'state'))) expect(value).toBe('failed');
-    await leave(ranks);
+    await leaveAtOnce(ranks);
   });
 
   test('a device that fails, at whatever call, is an error of that device on all ranks', async () => {
@@ -143,7 +140,7 @@ describe.each(flavours)('%s', (flavour) => {
         ),
       );
       for (const { error } of await askAll(ranks, 'loop')) expect(error).toMatchObject({ code: 'DEVICE' });
-      await leave(ranks);
+      await leaveAtOnce(ranks);
     }
   });
 
@@ -157,7 +154,7 @@ describe.each(flavours)('%s', (flavour) => {
         expect(ms).toBeLessThan(1500);
       }
       for (const { ms } of await askAll(ranks, 'close')) expect(ms).toBeLessThan(3000);
-      await leave(ranks);
+      await leaveAtOnce(ranks);
     }
   });
 
@@ -168,7 +165,7 @@ describe.each(flavours)('%s', (flavour) => {
         expect(error).toBeUndefined();
         expect(ms).toBeLessThan(5000);
       }
-      await leave(ranks);
+      await leaveAtOnce(ranks);
     }
   });
 

@@ -10,11 +10,11 @@ import {
   formEach,
   freePort,
   gpuProcesses,
+  leave,
   standinEnv,
   untilThread,
   valuesOf,
 } from '../helpers/gpu-ranks.ts';
-import type { RankProcess } from '../helpers/ranks.ts';
 
 /** All have the same error, and all but one as a consequence. */
 function expectSame(answers: Answer[], code: string, text: RegExp): void {
@@ -23,12 +23,6 @@ function expectSame(answers: Answer[], code: string, text: RegExp): void {
     expect(error.message).toMatch(text);
   }
   expect(new Set(answers.map(({ error }) => error.message)).size).toBe(1);
-}
-
-/** Ends processes of which something may be stuck in a library. */
-async function leave(ranks: readonly RankProcess[]): Promise<void> {
-  for (const rank of ranks) rank.child.stdin?.end();
-  for (const rank of ranks) expect((await rank.exited).signal, rank.output).toBeNull();
 }
 
 describe.each(flavours)('%s', (flavour) => {

@@ -1,40 +1,22 @@
 /** send and recv between the devices of a group, over the stand-ins: values, order, and how they fail. */
 import { describe, expect, test } from 'vitest';
-import { type Answer, ask, askAll, endAll, flavours, gpuGroup, valuesOf } from '../helpers/gpu-ranks.ts';
+import {
+  type Answer,
+  ask,
+  askAll,
+  dtypes,
+  endAll,
+  flavours,
+  gpuGroup,
+  leave,
+  untilRunning,
+  valuesOf,
+} from '../helpers/gpu-ranks.ts';
 import type { RankProcess } from '../helpers/ranks.ts';
-
-const dtypes = [
-  'int8',
-  'uint8',
-  'int16',
-  'uint16',
-  'int32',
-  'uint32',
-  'int64',
-  'uint64',
-  'float16',
-  'bfloat16',
-  'float32',
-  'float64',
-  'float8e4m3',
-  'float8e5m2',
-] as const;
 
 async function withBuffers(ranks: RankProcess[]): Promise<RankProcess[]> {
   await valuesOf(askAll(ranks, 'allocate', { bytes: 4096 }));
   return ranks;
-}
-
-/** Ends processes whose group has failed. */
-async function leave(ranks: readonly RankProcess[]): Promise<void> {
-  for (const rank of ranks) rank.child.stdin?.end();
-  for (const rank of ranks) expect((await rank.exited).signal, rank.output).toBeNull();
-}
-
-/** Resolves once the rank's last operation is on its way. */
-async function untilRunning(rank: RankProcess | undefined): Promise<void> {
-  const text = `while (group().operations().at(-1)?.state !== 'running') await new Promise(setImmediate);`;
-  await ask(rank, 'run', { text });
 }
 
 const send = (rank: RankProcess | undefined, to: number, options: object = {}) =>
