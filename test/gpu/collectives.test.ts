@@ -27,7 +27,7 @@ const large = machine.standins ? 10_007 : 100_003;
 
 /** Ranks 0 to count - 1, each on the device of its number; all mistakes of their calls. */
 async function run(count: number, calls: object[]): Promise<void> {
-  const ranks = await gpuGroup(machine.env, count);
+  const ranks = await gpuGroup(machine.libraries, count);
   for (const wrong of await valuesOf(askAll(ranks, 'collectives', { calls }))) expect(wrong).toEqual([]);
   await endAll(ranks);
 }
@@ -41,7 +41,7 @@ function hasEightBit(): boolean {
 forEachSize(1, (count) => {
   test('info() says what they run on', async () => {
     console.log(describeMachine());
-    const ranks = await gpuGroup(machine.env, count);
+    const ranks = await gpuGroup(machine.libraries, count);
     const infos = (await valuesOf(askAll(ranks, 'info'))) as Record<string, { uuid: string }>[];
     for (const [index, info] of infos.entries()) {
       expect(info).toMatchObject({
@@ -104,7 +104,7 @@ forEachSize(1, (count) => {
   test('sums of fractions are as near as the type allows', async () => {
     const seed = Number(process.env['NC_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
     console.log(`seed ${seed} (NC_TEST_SEED)`);
-    const ranks = await gpuGroup(machine.env, count);
+    const ranks = await gpuGroup(machine.libraries, count);
     for (const type of ['float16', 'bfloat16', 'float32', 'float64']) {
       for (const length of [5, 4097, large]) {
         for (const answer of await askAll(ranks, 'sums', { type, length, seed })) {
@@ -119,7 +119,7 @@ forEachSize(1, (count) => {
   test.each(eightBit)(
     '%s is reduced, or refused where the library or the device has it not',
     async (type) => {
-      const ranks = await gpuGroup(machine.env, count);
+      const ranks = await gpuGroup(machine.libraries, count);
       const text = `
       const buffer = await api.DeviceBuffer.allocate(64, { device: group().info().device.index });
       await buffer.copyFrom(new Uint8Array(64));
@@ -145,7 +145,7 @@ forEachSize(1, (count) => {
   );
 
   test('a barrier is passed when the last rank has come', async () => {
-    const ranks = await gpuGroup(machine.env, count);
+    const ranks = await gpuGroup(machine.libraries, count);
     const early = ranks.slice(1).map((rank) => ask(rank, 'barrier'));
     // None of them has passed it: the last of its operations still is under way.
     for (const rank of ranks.slice(1)) await untilRunning(rank);
@@ -165,7 +165,7 @@ forEachSize(1, (count) => {
   });
 
   test.each(['device', 'cpu'] as const)('votes over the %s', async (votes) => {
-    const ranks = await gpuGroup(machine.env, count, undefined, { votes });
+    const ranks = await gpuGroup(machine.libraries, count, undefined, { votes });
     for (const sync of [false, true]) {
       const said = await Promise.all(
         ranks.map((rank, i) => ask(rank, 'votes', { value: i === count - 1 && !sync, sync })),
@@ -184,7 +184,7 @@ forEachSize(1, (count) => {
   });
 
   test('work of two groups on one buffer is in the order of streams and events', async () => {
-    const ranks = await gpuGroup(machine.env, count);
+    const ranks = await gpuGroup(machine.libraries, count);
     await valuesOf(formAll(ranks, {}, 'h'));
     for (const key of ['a', 'b']) await valuesOf(askAll(ranks, 'stream', { key }));
     for (const how of ['event', 'synchronize', 'same']) {
@@ -197,7 +197,7 @@ forEachSize(1, (count) => {
 
 onDevices(1)('with one device', () => {
   test('two ranks on it are refused by name', async () => {
-    const ranks = await gpuProcesses(machine.env, 2);
+    const ranks = await gpuProcesses(machine.libraries, 2);
     for (const { error } of await formAll(ranks, { device: 0 })) {
       expect(error.message).toMatch(/rank 0.*rank 1|rank 1.*rank 0/);
     }
@@ -205,7 +205,7 @@ onDevices(1)('with one device', () => {
   });
 
   test('memory that it does not have is refused, and it goes on', async () => {
-    const [rank] = (await gpuProcesses(machine.env, 1)) as [RankProcess];
+    const [rank] = (await gpuProcesses(machine.libraries, 1)) as [RankProcess];
     const bytes = (machine.devices[0]?.memoryBytes ?? 0) * 2;
     const { error } = (await ask(rank, 'allocate', { bytes, device: 0 })) as Answer;
     expect(error).toMatchObject({ code: 'RESOURCE' });

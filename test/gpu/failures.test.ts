@@ -20,7 +20,7 @@ const bytes = 4 * 2 ** 20;
 
 async function group(count: number): Promise<RankProcess[]> {
   // What an aborted communicator does not give back is the library's.
-  const ranks = await gpuGroup(machine.env, count, () => ({ NC_STANDIN_STRICT_EXIT: '0' }));
+  const ranks = await gpuGroup(machine.libraries, count, () => ({ NC_STANDIN_STRICT_EXIT: '0' }));
   await valuesOf(askAll(ranks, 'allocate', { bytes }));
   return ranks;
 }

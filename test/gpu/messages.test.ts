@@ -15,14 +15,14 @@ import { forEachSize, machine } from './machine.ts';
 
 async function group(count: number): Promise<RankProcess[]> {
   // What an aborted communicator does not give back is the library's.
-  const ranks = await gpuGroup(machine.env, count, () => ({ NC_STANDIN_STRICT_EXIT: '0' }));
+  const ranks = await gpuGroup(machine.libraries, count, () => ({ NC_STANDIN_STRICT_EXIT: '0' }));
   await valuesOf(askAll(ranks, 'allocate', { bytes: 4096 }));
   return ranks;
 }
 
 forEachSize(2, (count) => {
   test('every type and several lengths go round the ranks', async () => {
-    const ranks = await gpuGroup(machine.env, count);
+    const ranks = await gpuGroup(machine.libraries, count);
     await valuesOf(askAll(ranks, 'stream'));
     const calls: object[] = dtypes.flatMap((type) => [0, 1, 7, 1000].map((length) => ({ type, length })));
     calls.push({ type: 'float32', length: machine.standins ? 30_011 : 1_048_576 });
@@ -39,7 +39,7 @@ forEachSize(2, (count) => {
   });
 
   test('pairs exchange at the same time, each as often as it likes', async () => {
-    const ranks = await gpuGroup(machine.env, count);
+    const ranks = await gpuGroup(machine.libraries, count);
     const text = `
       const { rank, size } = group();
       const device = group().info().device.index;

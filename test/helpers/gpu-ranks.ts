@@ -11,7 +11,7 @@ import { type Flavour, standinFile } from './standins.ts';
 export type { Flavour };
 export const flavours: readonly Flavour[] = ['nccl', 'rccl'];
 /** A flavour of the stand-ins, or what finds the libraries otherwise. */
-export type Libraries = Flavour | NodeJS.ProcessEnv;
+export type Libraries = Flavour | ((rank: number) => NodeJS.ProcessEnv);
 
 /** What finds the stand-ins; a real driver of this machine is never looked at. */
 export function standinEnv(flavour: Flavour, library?: string): NodeJS.ProcessEnv {
@@ -69,7 +69,7 @@ export async function gpuProcesses(
 ): Promise<RankProcess[]> {
   const ranks = startRanks('device/rank.mjs', count, (rank) => ({
     env: {
-      ...(typeof libraries === 'string' ? standinEnv(libraries) : libraries),
+      ...(typeof libraries === 'string' ? standinEnv(libraries) : libraries(rank)),
       NC_STANDIN_STRICT_EXIT: '1',
       ...env(rank),
     },
