@@ -89,13 +89,16 @@ bool Group::sendFirst(const Task& task) {
 }
 
 void Group::abort(const std::string& reason) {
+  cancel_.cancel(aborted(reason));
+}
+
+Error Group::aborted(const std::string& reason) const {
   const int rank = options_.join.rank;
   ErrorFacts facts;
   facts.rank = rank;
   facts.peer = rank;
   facts.detectedBy = rank;
-  cancel_.cancel(
-      Error(ErrorCode::kAborted, "aborted by rank " + std::to_string(rank) + ": " + reason, facts));
+  return {ErrorCode::kAborted, "aborted by rank " + std::to_string(rank) + ": " + reason, facts};
 }
 
 void Group::close() {
@@ -105,6 +108,10 @@ void Group::close() {
   wake();
 }
 
+void Group::hush() {
+  quiet_.cancel(aborted("nobody is told any more"));
+}
+
 void Group::shutdown(const std::string& reason) {
   abort(reason);
   {
@@ -112,6 +119,7 @@ void Group::shutdown(const std::string& reason) {
     dropped_ = true;
     wake();
   }
+  hush();
   thread_.join();
 }
 

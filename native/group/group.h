@@ -30,6 +30,7 @@
 #include "group/messages.h"
 #include "group/recorder.h"
 #include "group/task.h"
+#include "rendezvous/farewell.h"
 #include "rendezvous/join.h"
 #include "transport/mesh.h"
 
@@ -40,6 +41,9 @@ struct GroupOptions {
   Millis initTimeout{60'000};
   transport::Heartbeat heartbeat{Millis{500}, Millis{3000}};
   std::optional<DeviceOptions> device;  // a GPU group: a communicator beside the links
+  // Not to be formed: this rank was aborted, for that reason, before it came so far, and the others are to
+  // hear of it.
+  std::optional<std::string> leaving;
 };
 
 struct GroupEvents {
@@ -52,10 +56,10 @@ struct GroupEvents {
   std::function<void(int rank)> onGone;  // it cannot take part in a next generation
   std::function<void(const Error&)>
       onFailed;  // joining or the group; no event follows but onGone and onEnded
-  // Nothing is open any more, unless `storeRead`: then ranks of a group that failed to form still read why,
-  // for a few seconds at most, from a store that no longer has a port; onStoreRead follows.
-  std::function<void(bool storeRead)> onEnded;
-  std::function<void()> onStoreRead;
+  // Nothing is open any more, unless `telling`: then the other ranks of a group that failed to form are still
+  // told why, for a few seconds at most; onTold follows.
+  std::function<void(bool telling)> onEnded;
+  std::function<void()> onTold;
 };
 
 struct GroupMember {
@@ -113,7 +117,9 @@ class Group {
   UniqueFd meet();
   // Ends a formation that waits for a rank which is known to be lost. No effect once the group may stand.
   void lose(const Error& cause);
-  // abort() for the end of the environment, and waits for the thread.
+  // After a formation that failed: the others are told no more, as this rank joins them anew.
+  void hush();
+  // abort() for the end of the environment; also ends telling others. Waits for the thread.
   void shutdown(const std::string& reason);
 
   std::optional<GroupInfo> info() const;  // once formed
@@ -128,8 +134,6 @@ class Group {
  private:
   void run();
   bool form();
-  // Until the ranks of a group that did not form have read why; cut short by shutdown().
-  void letRead();
   void serve();
   std::unique_ptr<Task> next();
   void noteEnd(const Task& task, const Error* error);
@@ -140,6 +144,7 @@ class Group {
   std::unique_ptr<Task> nextMessage();
   std::vector<std::unique_ptr<Task>> batchOf(std::unique_ptr<Task> first);
   Error ofThisRank(Error error) const;
+  Error aborted(const std::string& reason) const;
   // `ended`: the operations that met the failure, already on record.
   void failWith(const Error& seen, std::vector<std::unique_ptr<Task>> ended = {});
   void wake();   // the group's thread,
@@ -153,6 +158,7 @@ class Group {
   GroupOptions options_;
   GroupEvents events_;
   Cancel cancel_;
+  Cancel quiet_;  // by hush() and shutdown()
   UniqueFd wakeFd_;
 
   mutable std::mutex mutex_;
@@ -177,6 +183,7 @@ class Group {
   bool committed_ = false;  // every other rank may have formed the group
 
   // The thread's own.
+  std::unique_ptr<rendezvous::Farewell> farewell_;  // of a formation that failed
   std::unique_ptr<rendezvous::HostedStore> hosted_;
   std::unique_ptr<transport::Mesh> mesh_;
   std::unique_ptr<gloo::Collectives> collectives_;

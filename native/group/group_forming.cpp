@@ -9,9 +9,6 @@ namespace nc::group {
 
 namespace {
 constexpr Millis kFarewell{1000};  // for what was sent to be taken, when a group closes
-// For ranks to read why the group did not form: as long as a silent rank is taken to be alive.
-constexpr Millis kUnread{3000};
-constexpr Millis kUnreadLook{20};
 // For a communicator to be closed; what takes longer is left to itself.
 constexpr Millis kDeviceFarewell{2000};
 }  // namespace
@@ -19,11 +16,11 @@ constexpr Millis kDeviceFarewell{2000};
 void Group::run() {
   if (form()) {
     serve();
-  } else if (hosted_) {
+  } else if (farewell_) {
     if (events_.onEnded) events_.onEnded(true);
-    letRead();
-    hosted_.reset();
-    if (events_.onStoreRead) events_.onStoreRead();
+    farewell_->say(quiet_);
+    farewell_.reset();
+    if (events_.onTold) events_.onTold();
     return;
   }
   // Before the goodbye: the others may still need this rank's part of what the device does.
@@ -46,20 +43,11 @@ void Group::run() {
   if (events_.onEnded) events_.onEnded(false);
 }
 
-void Group::letRead() {
-  const Deadline limit = Deadline::in(kUnread);
-  while (!limit.passed()) {
-    if (hosted_->linger(kUnreadLook, false)) return;
-    const std::lock_guard lock(mutex_);
-    if (dropped_) return;
-  }
-}
-
 bool Group::form() {
   try {
     rendezvous::JoinEvents events;
-    events.onUnread = [this](std::unique_ptr<rendezvous::HostedStore> hosted) {
-      hosted_ = std::move(hosted);
+    events.onFarewell = [this](std::unique_ptr<rendezvous::Farewell> farewell) {
+      farewell_ = std::move(farewell);
     };
     events.host.onAddressInUse = events_.onAddressInUse;
     events.host.onRefused = events_.onRefused;
@@ -71,6 +59,11 @@ bool Group::form() {
       const std::lock_guard lock(mutex_);
       committed_ = true;
     };
+    if (options_.leaving) {
+      const Error cause = aborted(*options_.leaving);
+      farewell_ = rendezvous::leave(std::move(options_.join), events, cause);
+      throw cause;
+    }
     const Deadline deadline = Deadline::in(options_.initTimeout);
     std::optional<DeviceCompanion> companion;
     if (options_.device) {

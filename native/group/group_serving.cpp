@@ -120,7 +120,11 @@ std::unique_ptr<Task> Group::next() {
       const std::lock_guard lock(mutex_);
       parked_ = false;
       if (takeable()) return takeFirst();
-      if (closing_ && queue_.empty() && (!device_ || device_->empty())) return nullptr;
+      if (closing_ && queue_.empty() && (!device_ || device_->empty())) {
+        // Aborted just before: the others are to hear that and not a goodbye.
+        cancel_.check();
+        return nullptr;
+      }
       parked_ = true;
     }
     mesh_->serve(wakeFd_.get());

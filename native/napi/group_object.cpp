@@ -38,7 +38,7 @@ struct GroupObject::Events {
   Napi::FunctionReference callback;  // JavaScript thread only
   bool holding = false;              // the event loop is kept alive for joining or closing,
   Napi::ObjectReference self;        // and so is the object
-  Napi::ObjectReference reader;      // the object, without the event loop
+  Napi::ObjectReference telling;     // the object, without the event loop
 
   void hold(Environment& environment, Napi::Object object) {
     if (holding) return;
@@ -69,7 +69,7 @@ class GroupObject::EventJob final : public Job {
     if (fill_) fill_(environment_, event);
     const Napi::Function callback = events_->callback.Value();
     // Nothing follows, and the callback may hold on to much.
-    if (type == "ended") events_->callback.Reset();
+    if (type == "ended" ? events_->telling.IsEmpty() : type == "told") events_->callback.Reset();
     callback.Call({event});
   }
 
@@ -80,15 +80,15 @@ class GroupObject::EventJob final : public Job {
   Fill fill_;
 };
 
-// Keeps the object, whose collection would close the store that is being read, or lets it go.
-class GroupObject::ReaderJob final : public Job {
+// Keeps the object, whose collection would end what is being told, or lets it go.
+class GroupObject::TellingJob final : public Job {
  public:
-  ReaderJob(std::shared_ptr<Events> events, bool keep) : events_(std::move(events)), keep_(keep) {}
+  TellingJob(std::shared_ptr<Events> events, bool keep) : events_(std::move(events)), keep_(keep) {}
 
   void run(Napi::Env) override {
     // Before "ended" it is held for joining.
-    if (keep_ && !events_->self.IsEmpty()) events_->reader = Napi::Persistent(events_->self.Value());
-    if (!keep_) events_->reader.Reset();
+    if (keep_ && !events_->self.IsEmpty()) events_->telling = Napi::Persistent(events_->self.Value());
+    if (!keep_) events_->telling.Reset();
   }
 
  private:
@@ -104,13 +104,13 @@ Napi::Function GroupObject::define(Napi::Env env) {
   return DefineClass(
       env, "NativeGroup",
       {InstanceMethod<&GroupObject::start>("start"), InstanceMethod<&GroupObject::abort>("abort"),
-       InstanceMethod<&GroupObject::close>("close"), InstanceMethod<&GroupObject::info>("info"),
-       InstanceMethod<&GroupObject::operations>("operations"), InstanceMethod<&GroupObject::stats>("stats"),
-       InstanceMethod<&GroupObject::operation>("operation"), InstanceMethod<&GroupObject::lastSeq>("lastSeq"),
-       InstanceMethod<&GroupObject::meet>("meet"), InstanceMethod<&GroupObject::lose>("lose"),
-       InstanceMethod<&GroupObject::run>("run"), InstanceMethod<&GroupObject::runDevice>("runDevice"),
-       InstanceMethod<&GroupObject::message>("message"), InstanceMethod<&GroupObject::endBatch>("endBatch"),
-       InstanceMethod<&GroupObject::vote>("vote")});
+       InstanceMethod<&GroupObject::close>("close"), InstanceMethod<&GroupObject::hush>("hush"),
+       InstanceMethod<&GroupObject::info>("info"), InstanceMethod<&GroupObject::operations>("operations"),
+       InstanceMethod<&GroupObject::stats>("stats"), InstanceMethod<&GroupObject::operation>("operation"),
+       InstanceMethod<&GroupObject::lastSeq>("lastSeq"), InstanceMethod<&GroupObject::meet>("meet"),
+       InstanceMethod<&GroupObject::lose>("lose"), InstanceMethod<&GroupObject::run>("run"),
+       InstanceMethod<&GroupObject::runDevice>("runDevice"), InstanceMethod<&GroupObject::message>("message"),
+       InstanceMethod<&GroupObject::endBatch>("endBatch"), InstanceMethod<&GroupObject::vote>("vote")});
 }
 
 GroupObject::GroupObject(const Napi::CallbackInfo& info)
@@ -159,12 +159,15 @@ GroupObject::GroupObject(const Napi::CallbackInfo& info)
     post("failed",
          [error](Environment& owner, Napi::Object event) { event["error"] = owner.makeError(error); });
   };
-  handlers.onEnded = [post, &environment, events](bool storeRead) {
-    if (storeRead) environment.post(std::make_unique<ReaderJob>(events, true));
-    post("ended", nullptr);
+  handlers.onEnded = [post, &environment, events](bool telling) {
+    if (telling) environment.post(std::make_unique<TellingJob>(events, true));
+    post("ended", [telling](Environment&, Napi::Object event) {
+      event["telling"] = Napi::Boolean::New(event.Env(), telling);
+    });
   };
-  handlers.onStoreRead = [&environment, events] {
-    environment.post(std::make_unique<ReaderJob>(events, false));
+  handlers.onTold = [post, &environment, events] {
+    post("told", nullptr);
+    environment.post(std::make_unique<TellingJob>(events, false));
   };
 
   try {
@@ -202,6 +205,10 @@ void GroupObject::start(const Napi::CallbackInfo&) {
 
 void GroupObject::abort(const Napi::CallbackInfo& info) {
   group_->abort(info[0].As<Napi::String>().Utf8Value());
+}
+
+void GroupObject::hush(const Napi::CallbackInfo&) {
+  group_->hush();
 }
 
 void GroupObject::close(const Napi::CallbackInfo&) {

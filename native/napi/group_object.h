@@ -24,10 +24,11 @@ class GroupObject final : public Napi::ObjectWrap<GroupObject>, public Closable 
  private:
   struct Events;
   class EventJob;
-  class ReaderJob;
+  class TellingJob;
 
   void start(const Napi::CallbackInfo& info);
   void abort(const Napi::CallbackInfo& info);
+  void hush(const Napi::CallbackInfo& info);
   void close(const Napi::CallbackInfo& info);
   Napi::Value info(const Napi::CallbackInfo& info);
   Napi::Value operations(const Napi::CallbackInfo& info);

@@ -71,6 +71,8 @@ group::GroupOptions readGroupOptions(Napi::Object options) {
   const std::vector<std::string> settings = texts(options.Get("settings"));
   for (size_t i = 0; i + 1 < settings.size(); i += 2)
     join.settings.emplace_back(settings[i], settings[i + 1]);
+  const Napi::Value leaving = options.Get("leaving");
+  if (leaving.IsString()) out.leaving = leaving.As<Napi::String>().Utf8Value();
   const Napi::Value device = options.Get("device");
   if (device.IsObject()) {
     const auto chosen = device.As<Napi::Object>();

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "rendezvous/farewell.h"
 #include "rendezvous/member.h"
 #include "rendezvous/verdict.h"
 #include "transport/first_word.h"
@@ -22,20 +23,6 @@ constexpr Millis kHearLimit{300};  // for others to say that the group stood
 constexpr Millis kAbortedTellLimit{60};
 constexpr Millis kVerdictCheck{20};
 using transport::kNoticeAfter;
-
-std::vector<Candidate> candidatesOf(const JoinOptions& options) {
-  std::vector<Candidate> candidates;
-  for (size_t port = 0; port < options.ports.size(); ++port) {
-    for (const std::string& host : options.hosts) {
-      candidates.push_back({port, SocketAddress::parse(host, options.ports[port])});
-    }
-  }
-  if (options.rank == 0) return candidates;
-  for (size_t i = 0; i < options.alsoAt.size(); ++i) {
-    candidates.push_back({options.ports.size() + i, options.alsoAt[i]});
-  }
-  return candidates;
-}
 
 template <typename Body>
 Clock::duration timed(Body body) {
@@ -114,9 +101,9 @@ class Joiner {
     self.heldPort = joined_.held.port;
     self.settings = options_.settings;
     self.companion = described_;
-    const std::string own = encodeMember(self, listener_);
-    const std::string now = client_->compareSet(rankKey(rank()), "", own, deadline_, &cancel_);
-    if (now == own) return;
+    own_ = encodeMember(self, listener_);
+    const std::string now = client_->compareSet(rankKey(rank()), "", own_, deadline_, &cancel_);
+    if (now == own_) return;
     if (now == kLeft) {
       client_->set(heardKey(rank()), "1", Deadline::in(kTellLimit), &cancel_);
       throw verdict();
@@ -249,6 +236,9 @@ class Joiner {
     try {
       readVerdict();
     } catch (const Error& error) {
+      // Aborted just as the last rank pronounced it formed: it stands, and its links tell the others better
+      // than this rank's going without a word.
+      if (isOwnAbort(error) && standingVerdict(error) == kFormed) return client_->close();
       // Rank 0 is gone, and may have pronounced the group formed to some. They have lost rank 0 as well, and
       // say so on their links: then the group stood, for this rank too, and its failure is what comes next. A
       // rank that was not told says nothing.
@@ -288,19 +278,31 @@ class Joiner {
     if (error.facts.detectedBy < 0) error.facts.detectedBy = rank();
     if (error.facts.op.empty() || error.facts.op.rfind("store.", 0) == 0) error.facts.op = "join";
     if (joined_.hosted) {
-      condemn(joined_.hosted->server(), size(), error);
-      const std::string text = joined_.hosted->server().get(kVerdictKey).value_or("");
+      const std::string text = standingVerdict(error).value_or("");
       // Somebody else's failure, where there was one before, is the cause of this one.
       if (!text.empty() && text != kFormed) error = verdictError(text, rank());
       if (client_) client_->close();
-      // Who is on its way is told as well, unless it is what was waited for, or nobody is to wait.
-      const bool all = error.facts.consequence || error.code == ErrorCode::kGroupMismatch ||
+      const bool aborted = isOwnAbort(error);
+      // Nobody else wants a port that was this rank's to choose: its caller need not wait for anybody.
+      const bool chosen = options_.ports.at(joined_.portIndex) == 0;
+      if (aborted && chosen) {
+        bid(letRead(std::move(joined_.hosted), true));
+        return error;
+      }
+      // Who is on its way is told as well, unless it is what was waited for.
+      const bool all = aborted || error.facts.consequence || error.code == ErrorCode::kGroupMismatch ||
                        error.code == ErrorCode::kRankLost;
       joined_.hosted->linger(tellLimit(), all && error.code != ErrorCode::kTimeout);
       if (!joined_.hosted->linger(Millis{0}, false)) leaveStore();
       return error;
     }
-    if (!client_) return error;
+    if (!client_) {
+      if (isOwnAbort(error)) {
+        bid(tellOnceFound(
+            {candidatesOf(options_), options_.identity, storeCredentials(), error, {}, std::nullopt}));
+      }
+      return error;
+    }
     if (!client_->usable() && error.code == ErrorCode::kNetwork) {
       ErrorFacts facts = error.facts;
       facts.peer = 0;
@@ -311,20 +313,43 @@ class Joiner {
     }
     if (error.code == ErrorCode::kTimeout && error.facts.missing.empty()) nameStoreOwner(error);
     if (!refused_ && !error.facts.consequence) {
-      const std::string verdict = tellFailed(error);
+      const auto verdict = tellFailed(error);
       // When several ranks go at once, all name the one that was told first.
-      if (error.code == ErrorCode::kRankLost && !verdict.empty()) return verdictError(verdict, rank());
+      if (error.code == ErrorCode::kRankLost && verdict) return verdictError(*verdict, rank());
+      // A rank 0 that is short of processor time is given more, but not that of this rank's caller.
+      if (!verdict && isOwnAbort(error)) {
+        bid(tellOnceFound({{{joined_.portIndex, joined_.store}},
+                           options_.identity,
+                           storeCredentials(),
+                           error,
+                           own_,
+                           std::move(client_)}));
+      }
     }
     return error;
+  }
+
+  // Whatever it is, once this rank has said its own.
+  std::optional<std::string> standingVerdict(const Error& error) {
+    if (!joined_.hosted) return tellFailed(error);
+    condemn(joined_.hosted->server(), size(), error);
+    return joined_.hosted->server().get(kVerdictKey);
+  }
+
+  bool isOwnAbort(const Error& error) const {
+    return error.code == ErrorCode::kAborted && error.facts.detectedBy == rank();
+  }
+
+  void bid(std::unique_ptr<Farewell> farewell) {
+    if (events_.onFarewell) events_.onFarewell(std::move(farewell));
   }
 
   // A rank that is short of processor time reads its verdict later than this rank's caller is to wait. It
   // would name rank 0, whose store was gone, were it not left to somebody.
   void leaveStore() {
-    if (!events_.onUnread) return;
     try {
       joined_.hosted->server().stopListening();
-      events_.onUnread(std::move(joined_.hosted));
+      bid(letRead(std::move(joined_.hosted), false));
     } catch (const Error&) {
       // No thread to be had: it is closed here, as the cause of the failure matters more.
     }
@@ -340,8 +365,8 @@ class Joiner {
 
   Millis tellLimit() const { return cancel_.cancelled() ? kAbortedTellLimit : kTellLimit; }
 
-  // The verdict that stands; empty if it could not be told.
-  std::string tellFailed(const Error& error) {
+  // The verdict that stands; nothing if it could not be told.
+  std::optional<std::string> tellFailed(const Error& error) {
     try {
       const Deadline limit = Deadline::in(tellLimit());
       // What was under way when this rank was aborted has left its connection out of step. It stays open
@@ -353,7 +378,7 @@ class Joiner {
       return client.compareSet(kVerdictKey, "", encodeVerdict(error), limit);
     } catch (const Error&) {
       // Rank 0 notices the closing connection and condemns the group itself.
-      return {};
+      return std::nullopt;
     }
   }
 
@@ -367,10 +392,25 @@ class Joiner {
   transport::Listener listener_;
   std::optional<store::Client> client_;
   Settings described_;
+  std::string own_;  // what this rank registers
   bool refused_ = false;
 };
 
 }  // namespace
+
+std::vector<Candidate> candidatesOf(const JoinOptions& options) {
+  std::vector<Candidate> candidates;
+  for (size_t port = 0; port < options.ports.size(); ++port) {
+    for (const std::string& host : options.hosts) {
+      candidates.push_back({port, SocketAddress::parse(host, options.ports[port])});
+    }
+  }
+  if (options.rank == 0) return candidates;
+  for (size_t i = 0; i < options.alsoAt.size(); ++i) {
+    candidates.push_back({options.ports.size() + i, options.alsoAt[i]});
+  }
+  return candidates;
+}
 
 Joined join(JoinOptions options, const JoinEvents& events, const Deadline& deadline, Cancel& cancel) {
   return Joiner(std::move(options), events, deadline, cancel).run();

@@ -22,6 +22,8 @@
 
 namespace nc::rendezvous {
 
+class Farewell;  // rendezvous/farewell.h
+
 // What is made together with the links, or not at all: a communicator between devices, say. On the joining
 // thread. Whatever these throw becomes the verdict of all ranks.
 class Companion {
@@ -59,9 +61,8 @@ struct JoinEvents {
   std::function<void()> onCommitted;
   // "still waiting": ranks that have not registered.
   std::function<void(Millis waited, const std::vector<int>& missing)> onWaiting;
-  // Rank 0, before join() throws: the store of a group that failed, which some ranks have not finished with.
-  // It listens no more. Without this it is closed.
-  std::function<void(std::unique_ptr<HostedStore>)> onUnread;
+  // Before join() throws: what is still to be told to others. Without this it is left unsaid.
+  std::function<void(std::unique_ptr<Farewell>)> onFarewell;
 };
 
 // How long each part of joining took on this rank.
@@ -85,6 +86,9 @@ struct Joined {
   transport::GroupToken token{};  // drawn by rank 0 for this formation; known to its members only
   JoinTimings timings;
 };
+
+// Where rank 0's store may be, in the order in which it is looked for.
+std::vector<Candidate> candidatesOf(const JoinOptions& options);
 
 // On the calling thread; returns or throws by the deadline, or at once when cancelled.
 Joined join(JoinOptions options, const JoinEvents& events, const Deadline& deadline, Cancel& cancel);

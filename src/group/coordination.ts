@@ -1,5 +1,5 @@
 /** What formations leave in a caller's own store, and taking it away again. */
-import type { CoordinationStore } from './options.ts';
+import type { CoordinationStore, Settled } from './options.ts';
 
 /** Which formation a group came from. */
 export interface Coordination {
@@ -7,6 +7,19 @@ export interface Coordination {
   /** Before each of the keys. */
   scope: string;
   formation: number;
+}
+
+/** What rank 0 leaves in place of its address when the formation has failed: look for the next. */
+export const formationOver = 'over';
+
+/**
+ * Rank 0 with a coordination store: tells the others where its own store listens. An async function, because the
+ * store is the caller's, and may throw where it should reject.
+ */
+export async function publish(settled: Settled, text: (address: string) => string): Promise<void> {
+  if (settled.publish === undefined) return;
+  const { store, key, address } = settled.publish;
+  await store.set(key, text(address));
 }
 
 /** After so many numbers without a key there are no older ones: a rank 0 that died may have left a gap. */

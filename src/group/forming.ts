@@ -2,9 +2,10 @@
 import type { CollectivesError } from '../errors.ts';
 import { binding, type NativeGroup, type NativeGroupEvent } from '../native/binding.ts';
 import { whenAborted } from '../net/abortable.ts';
-import { tidy } from './coordination.ts';
+import { formationOver, publish, tidy } from './coordination.ts';
 import { type GroupMessage, report } from './events.ts';
-import { formationOver, type Settled } from './options.ts';
+import { hush, type Telling, telling } from './farewell.ts';
+import type { Settled } from './options.ts';
 
 interface Deferred<T> {
   promise: Promise<T>;
@@ -32,6 +33,8 @@ interface Listener<G extends object> {
   failure?: CollectivesError;
   /** Ends listening to the caller's signal. */
   forget?: () => void;
+  /** Its formation has failed, and the others are told. */
+  telling?: Telling;
   /** Why joining was given up: the caller's own store has failed, with whatever it likes. */
   publishFailure?: { error: unknown };
 }
@@ -55,6 +58,7 @@ export function form<G extends object>(
     end,
     joining: undefined,
   };
+  hush(settled.native);
   const native = new (binding().NativeGroup)(settled.native, callbackFor(listener));
   const group = make(native, ended);
   const joined = deferred<G>();
@@ -137,22 +141,21 @@ function onEvent<G extends object>(listener: Listener<G>, event: NativeGroupEven
       listener.joining = undefined;
       listener.forget?.();
       if (joining !== undefined) {
-        // Best effort: a rank that comes later is spared the wait for a store that has gone.
-        void publish(settled, () => formationOver).catch(() => {});
+        if (event.telling) listener.telling = telling(settled.native, () => joining.native.hush());
+        else over(settled);
         joining.joined.reject(listener.publishFailure ? listener.publishFailure.error : listener.failure);
       } else report('closed', message);
       // Operations settle in the same turn, some promises deeper; close() comes after all of them.
       setImmediate(listener.end);
       return;
+    case 'told':
+      listener.telling?.over();
+      over(settled);
+      return;
   }
 }
 
-/**
- * Rank 0 with a coordination store: tells the others where its own store listens. An async function, because the
- * store is the caller's, and may throw where it should reject.
- */
-async function publish(settled: Settled, text: (address: string) => string): Promise<void> {
-  if (settled.publish === undefined) return;
-  const { store, key, address } = settled.publish;
-  await store.set(key, text(address));
+/** Best effort: a rank that comes later is spared the wait for a store that has gone. */
+function over(settled: Settled): void {
+  void publish(settled, () => formationOver).catch(() => {});
 }

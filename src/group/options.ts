@@ -11,7 +11,8 @@ import { type AccessOptions, accessOf, checkExposure } from '../net/secret.ts';
 import { within } from '../net/within.ts';
 import { checkInteger, checkSignal, checkTimeout, orDefault, refuse } from './arrays.ts';
 import { type Backend, backendOf } from './backend.ts';
-import { type Coordination, endpointKey } from './coordination.ts';
+import { type Coordination, endpointKey, formationOver } from './coordination.ts';
+import { leave } from './farewell.ts';
 
 /** What a coordination store has to offer; `TcpStore` does. */
 export interface CoordinationStore {
@@ -236,7 +237,6 @@ export async function prepare(
     throw refuse('create', 'store', 'a TcpStore, or an object with set, get and add', options.store);
   }
   const access = accessOf('create', options);
-  throwIfAborted(signal, rank);
 
   const began = performance.now();
   const settled: Settled = {
@@ -257,6 +257,7 @@ export async function prepare(
       allowedAddresses: allowedAddresses(),
       ...access,
       settings: [...settings, ...backend.settings],
+      leaving: null,
       device: backend.device,
       initTimeoutMs: Math.ceil(initTimeoutMs),
       heartbeatMs,
@@ -270,29 +271,17 @@ export async function prepare(
     coordination: undefined,
     onAddressInUse,
   };
-  let host = masterAddr;
-  if (options.store !== undefined) {
-    const { store } = options;
-    const end = began + initTimeoutMs;
-    const where = await abortable('join', signal, () =>
-      within(
-        initTimeoutMs,
-        coordinate(store, settled, masterAddr, end),
-        `join: the coordination store gave no address of group '${groupName}' within ${initTimeoutMs} ms`,
-        // The others wait for rank 0's word; rank 0 for the store alone.
-        rank === 0 ? { rank, op: 'join' } : { rank, op: 'join', peer: 0, missing: [0] },
-      ),
-    );
-    if (where !== undefined) {
-      host = where.host;
-      settled.native.ports = [where.port];
-    } else {
-      settled.native.ports = [0];
-    }
+  // Goes on for a moment after an abort, so that the others can be told; also where that came before the call.
+  const stop = new AbortController();
+  const located = locate(settled, options.store, masterAddr, began + initTimeoutMs, stop.signal);
+  try {
+    await abortable('join', signal, () => located);
+  } catch (error) {
+    if (!signal?.aborted) throw error;
+    leave(settled, located, stop, abortReason(signal));
+    throw abortedBy(signal, rank);
   }
-  settled.native.hosts = await resolveWithin('join', host, initTimeoutMs, signal);
   checkExposure('create', settled.native.hosts, access);
-  throwIfAborted(signal, rank);
   settled.native.initTimeoutMs = Math.max(1, Math.ceil(initTimeoutMs - (performance.now() - began)));
   return settled;
 }
@@ -322,9 +311,8 @@ function isStore(value: unknown): boolean {
   );
 }
 
-function throwIfAborted(signal: AbortSignal | undefined, rank: number): void {
-  if (!signal?.aborted) return;
-  throw new AbortedError(`aborted by rank ${rank}: ${abortReason(signal)}`, {
+function abortedBy(signal: AbortSignal, rank: number): AbortedError {
+  return new AbortedError(`aborted by rank ${rank}: ${abortReason(signal)}`, {
     rank,
     peer: rank,
     detectedBy: rank,
@@ -332,8 +320,30 @@ function throwIfAborted(signal: AbortSignal | undefined, rank: number): void {
   });
 }
 
-/** What rank 0 leaves in place of its address when the formation has failed: look for the next. */
-export const formationOver = 'over';
+/** Where rank 0's store is, or is to be. */
+async function locate(
+  settled: Settled,
+  store: CoordinationStore | undefined,
+  masterAddr: string,
+  end: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const { native, initTimeoutMs } = settled;
+  const { rank, groupName } = native;
+  let host = masterAddr;
+  if (store !== undefined) {
+    const where = await within(
+      initTimeoutMs,
+      abortable('join', signal, () => coordinate(store, settled, masterAddr, end, signal)),
+      `join: the coordination store gave no address of group '${groupName}' within ${initTimeoutMs} ms`,
+      // The others wait for rank 0's word; rank 0 for the store alone.
+      rank === 0 ? { rank, op: 'join' } : { rank, op: 'join', peer: 0, missing: [0] },
+    );
+    host = where?.host ?? masterAddr;
+    native.ports = [where?.port ?? 0];
+  }
+  native.hosts = await resolveWithin('join', host, initTimeoutMs, signal);
+}
 
 /**
  * Through a coordination store. Rank 0 numbers its formations of this name. The others take the latest that they have
@@ -345,6 +355,7 @@ async function coordinate(
   settled: Settled,
   masterAddr: string,
   end: number,
+  signal: AbortSignal,
 ): Promise<{ host: string; port: number } | undefined> {
   const { groupName, jobId, rank } = settled.native;
   const scope = `node-collectives/${jobId}/${groupName}`;
@@ -366,8 +377,7 @@ async function coordinate(
   }
   const read = async () => {
     const timeoutMs = Math.max(1, Math.ceil(end - performance.now()));
-    const wait = settled.signal ? { timeoutMs, signal: settled.signal } : { timeoutMs };
-    return Buffer.from(await store.get(keyOf(formation), wait)).toString();
+    return Buffer.from(await store.get(keyOf(formation), { timeoutMs, signal })).toString();
   };
   let text = await read();
   for (; text === formationOver; text = await read()) {

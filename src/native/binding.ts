@@ -73,6 +73,8 @@ export interface NativeGroupOptions {
   initTimeoutMs: number;
   heartbeatMs: number;
   deadAfterMs: number;
+  /** Not to be formed: this rank was aborted for that reason, and the others are to hear of it. */
+  leaving: string | null;
   /** Of a GPU group. */
   device: { index: number; ncclPath: string } | null;
 }
@@ -85,7 +87,9 @@ export type NativeGroupEvent =
   | { type: 'formed' }
   | { type: 'gone'; rank: number }
   | { type: 'failed'; error: CollectivesError }
-  | { type: 'ended' };
+  /** Nothing follows, unless the others of a failed formation are still `telling`. */
+  | { type: 'ended'; telling: boolean }
+  | { type: 'told' };
 
 /** One operation of a group; exported as OperationRecord. */
 export interface NativeOperation {
@@ -198,6 +202,8 @@ export type NativeArray = NodeJS.TypedArray;
 export interface NativeGroup {
   start(): void;
   abort(reason: string): void;
+  /** After a formation that failed: its other ranks are told no more. */
+  hush(): void;
   close(): void;
   info(): NativeGroupInfo | null;
   operations(): NativeOperation[];

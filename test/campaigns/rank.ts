@@ -35,15 +35,16 @@ subscribe('node-collectives:failed', (message) => {
 });
 
 async function join(command: Command & { do: 'join' }): Promise<void> {
-  if (command.storePort !== 0)
-    store ??= await TcpStore.connect({ host: '127.0.0.1', port: command.storePort });
   // That of a round before is not what a command means from now on.
   group = undefined;
   control = new AbortController();
+  const { signal } = control;
+  if (command.storePort !== 0)
+    store ??= await TcpStore.connect({ host: '127.0.0.1', port: command.storePort });
   group = await ProcessGroup.create({
     ...(command.options as unknown as ProcessGroupOptions),
     ...(command.storePort === 0 || store === undefined ? {} : { store }),
-    signal: control.signal,
+    signal,
   });
   say({ event: 'formed', at: now() });
   if (command.work === 'idle') return;

@@ -16,6 +16,8 @@ export interface Joining {
   at?: number;
   /** With the coordination store that the process has connected. */
   useStore?: boolean;
+  /** Its signal has fired before the call, for this reason. */
+  aborted?: string;
   [option: string]: unknown;
 }
 
@@ -24,10 +26,10 @@ export function join(
   process: RankProcess | undefined,
   rank: number,
   worldSize: number,
-  masterPort: number | number[],
+  masterPort: number | number[] | undefined,
   more: Joining = {},
 ): void {
-  const { id = 'g', at, useStore, ...options } = more;
+  const { id = 'g', at, useStore, aborted, ...options } = more;
   const meeting = {
     masterAddr: '127.0.0.1',
     masterPort,
@@ -37,7 +39,7 @@ export function join(
     initTimeoutMs: 20_000,
     ...(testBackend && { backend: testBackend }),
   };
-  process?.send({ do: 'join', id, at, useStore, rank, options: { ...meeting, ...options } });
+  process?.send({ do: 'join', id, at, useStore, aborted, rank, options: { ...meeting, ...options } });
 }
 
 /** The group works: the last rank alone votes yes, and all hear it. */

@@ -1,5 +1,5 @@
 import { createServer } from 'node:net';
-import { ProcessGroup } from 'node-collectives';
+import { ProcessGroup, TcpStore } from 'node-collectives';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { join, processes, vote } from '../helpers/meeting.ts';
 import { registered } from '../helpers/rank-keys.ts';
@@ -251,6 +251,84 @@ describe('it ends for all', () => {
       }
     });
   }
+
+  it('a rank that is aborted before rank 0 listens is named by who comes in that moment', async () => {
+    const ranks = await processes(3);
+    const [zero, one] = ranks as [RankProcess, RankProcess];
+    const port = await freePort();
+    for (const rank of [1, 2]) join(ranks[rank], rank, 3, port);
+    await all(ranks.slice(1), 'joining');
+    one.send({ do: 'abort', id: 'g', reason: 'changed my mind' });
+    // It is not kept waiting, although there is nobody yet to be told.
+    const own = await one.next('failed', 5_000);
+    expect(own['error']).toMatchObject({ code: 'ABORTED', rank: 1, peer: 1 });
+    expect(own['ms']).toBeLessThan(500);
+    join(zero, 0, 3, port);
+    for (const rank of [0, 2]) {
+      const { error } = await (ranks[rank] as RankProcess).next('failed', 5_000);
+      expect(error.message).toBe('aborted by rank 1: changed my mind');
+      expect(error).toMatchObject({ code: 'ABORTED', rank, peer: 1, consequence: true });
+    }
+  });
+
+  it('a rank that is aborted and joins again at once does not end its own second try', async () => {
+    const ranks = await processes(2);
+    const [zero, one] = ranks as [RankProcess, RankProcess];
+    for (const port of await freePorts(5)) {
+      join(one, 1, 2, port, { id: 'first' });
+      await one.next('joining');
+      one.send({ do: 'abort', id: 'first', reason: 'once more' });
+      await one.next('failed', 5_000);
+      join(one, 1, 2, port, { id: port });
+      await one.next('joining');
+      join(zero, 0, 2, port, { id: port });
+      await all(ranks, 'formed', 5_000);
+      for (const rank of ranks) rank.send({ do: 'close', id: port });
+      await all(ranks, 'closed');
+    }
+  });
+
+  for (const who of [0, 1]) {
+    it(`with a coordination store, rank ${who} aborted before rank 0's address is known`, async () => {
+      const store = await TcpStore.listen();
+      onTestFinished(() => store.close());
+      const ranks = await processes(3);
+      for (const rank of ranks) rank.send({ do: 'store', host: '127.0.0.1', port: store.port });
+      await all(ranks, 'stored');
+      const meet = (rank: number) => join(ranks[rank], rank, 3, undefined, { useStore: true });
+      if (who === 1) {
+        for (const rank of [1, 2]) meet(rank);
+        await all(ranks.slice(1), 'joining');
+        ranks[1]?.send({ do: 'abort', id: 'g', reason: 'changed my mind' });
+        await ranks[1]?.next('failed', 5_000);
+        meet(0);
+      } else {
+        // Its signal has fired when it calls; the others wait for its address.
+        for (const rank of [1, 2]) meet(rank);
+        await all(ranks.slice(1), 'joining');
+        join(ranks[0], 0, 3, undefined, { useStore: true, aborted: 'changed my mind' });
+        await ranks[0]?.next('failed', 5_000);
+      }
+      for (const rank of [0, 1, 2].filter((each) => each !== who)) {
+        const { error } = await (ranks[rank] as RankProcess).next('failed', 5_000);
+        expect(error.message).toBe(`aborted by rank ${who}: changed my mind`);
+        expect(error).toMatchObject({ code: 'ABORTED', rank, peer: who, consequence: true });
+      }
+    });
+  }
+
+  it('abort() and close() right after it: the others hear of the abort', async () => {
+    const ranks = await processes(2);
+    for (const port of await freePorts(5)) {
+      for (const [rank, process] of ranks.entries()) join(process, rank, 2, port, { id: port });
+      await all(ranks, 'formed');
+      ranks[0]?.send({ do: 'abort', id: port, reason: 'over', close: true });
+      const lost = await ranks[1]?.next('lost', 5_000);
+      expect(lost?.['error']).toMatchObject({ code: 'ABORTED', peer: 0 });
+      ranks[1]?.send({ do: 'close', id: port });
+      await ranks[1]?.next('closed');
+    }
+  });
 
   it('an AbortSignal ends the search for rank 0 at once', async () => {
     const [one] = (await processes(1)) as [RankProcess];
