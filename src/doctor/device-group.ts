@@ -23,7 +23,7 @@ const most = 8;
 const subject = 'devices';
 const usual: DeviceGroupLimits = { initTimeoutMs: 20_000, totalMs: 45_000 };
 
-/** A rank on each of this many devices, up to 8. Nothing of it is loaded into this process. */
+/** A rank on each of this many devices, up to 8: with one it still shows that driver and library work. Nothing of it is loaded into this process. */
 export async function deviceGroup(
   devices: number,
   env: NodeJS.ProcessEnv,
@@ -48,8 +48,8 @@ export async function deviceGroup(
   const { library, formedMs, voteMicros } = found;
   return ok(
     subject,
-    `${library} forms a group on ${size} devices in ${formedMs.toFixed(0)} ms; ` +
-      `a vote on them takes ${voteMicros.toFixed(0)} µs (median)`,
+    `${library} forms a group on ${size} device${size === 1 ? '' : 's'} in ${formedMs.toFixed(0)} ms; ` +
+      `a vote there takes ${voteMicros.toFixed(0)} µs (median)`,
     { size, library, formedMs, voteMicros },
   );
 }
@@ -57,7 +57,7 @@ export async function deviceGroup(
 function bad(size: number, why: string): Finding {
   return warning(
     subject,
-    `no group of ${size} ranks on the devices: ${why}`,
+    `no group of ${size} rank${size === 1 ? '' : 's'} on the devices: ${why}`,
     'NCCL_DEBUG=INFO makes the library say more; is another program using the devices?',
     { size, why },
   );

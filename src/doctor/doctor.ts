@@ -34,7 +34,7 @@ async function groups(on: Machine, env: NodeJS.ProcessEnv, useDevices: boolean):
     { title: 'GPUs', findings: gpus(probe, deviceFiles(on), env) },
     {
       title: 'Group',
-      findings: [await twoRanks(), ...(useDevices && count >= 2 ? [await deviceGroup(count, env)] : [])],
+      findings: [await twoRanks(), ...(useDevices && count > 0 ? [await deviceGroup(count, env)] : [])],
     },
   ];
 }

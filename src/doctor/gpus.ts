@@ -12,9 +12,19 @@ export interface DeviceFiles {
 export function gpus(probe: DeviceProbe, files: DeviceFiles, env: NodeJS.ProcessEnv): Finding[] {
   const named = namedForBoth(probe);
   const of = (name: string) => (named === undefined || named.is === name ? undefined : named);
+  const { cuda, hip } = probe;
+  const driverFindings = (
+    name: string,
+    driver: DriverProbe,
+    there: boolean,
+    variable: string,
+    other: boolean,
+  ) => (other && !usable(driver) ? unneeded(name, driver) : drivers(name, driver, there, [env, variable]));
   return [
-    ...maker('CUDA', 'NCCL', probe.cuda, probe.nccl, files.nvidia, [env, 'CUDA_VISIBLE_DEVICES'], of('NCCL')),
-    ...maker('HIP', 'RCCL', probe.hip, probe.rccl, files.amd, [env, 'HIP_VISIBLE_DEVICES'], of('RCCL')),
+    driverFindings('CUDA', cuda, files.nvidia, 'CUDA_VISIBLE_DEVICES', usable(hip)),
+    ...maker('CUDA', 'NCCL', cuda, probe.nccl, of('NCCL')),
+    driverFindings('HIP', hip, files.amd, 'HIP_VISIBLE_DEVICES', usable(cuda)),
+    ...maker('HIP', 'RCCL', hip, probe.rccl, of('RCCL')),
   ];
 }
 
@@ -48,13 +58,10 @@ function maker(
   libraryName: string,
   driver: DriverProbe,
   library: LibraryProbe,
-  hasFiles: boolean,
-  hiding: Hiding,
   other: Named | undefined,
 ): Finding[] {
   const there = usable(driver);
   return [
-    drivers(driverName, driver, hasFiles, hiding),
     ...(there ? [devices(driverName, driver), ...peers(driver)] : []),
     other === undefined
       ? libraryFinding(libraryName, library, there)
@@ -71,6 +78,12 @@ function where({ path, version, source }: LibraryProbe): string {
 function tried({ attempts }: LibraryProbe): string {
   const lines = attempts.map(({ path, source, reason }) => `${path} (${source}): ${reason}`);
   return lines.length === 0 ? '' : `\n${lines.join('\n')}`;
+}
+
+/** Of a maker whose devices are not here, while the other's are: its library may lie about all the same. */
+function unneeded(name: string, driver: DriverProbe): Finding {
+  const why = driver.loaded ? `${where(driver)}: ${driver.error ?? 'no device'}` : 'none';
+  return ok(`${name} driver`, `${why}; not needed, there are devices of another kind`, { ...driver });
 }
 
 function drivers(name: string, driver: DriverProbe, hasFiles: boolean, [env, variable]: Hiding): Finding {

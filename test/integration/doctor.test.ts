@@ -81,8 +81,10 @@ describe.each<{ flavour: Flavour; driver: string; library: string; hide: string;
     expect(about('devices')?.facts?.['voteMicros']).toBeGreaterThan(0);
   });
 
-  test.skipIf(!built)('no group on one device, nor where that is not wanted', () => {
-    expect(found(standins({ flavour, devices: 1 })).about('devices')).toBeUndefined();
+  test.skipIf(!built)('a group of one on one device, and none where that is not wanted', () => {
+    const alone = found(standins({ flavour, devices: 1 })).about('devices');
+    expect(alone).toMatchObject({ status: 'ok', facts: { size: 1, library } });
+    expect(alone?.text).toContain('on 1 device in');
     const env = standins({ flavour, devices: 2 });
     expect(found(env, '--no-device-group').about('devices')).toBeUndefined();
   });

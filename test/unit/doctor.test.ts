@@ -251,6 +251,21 @@ describe('GPUs', () => {
     expect(about(findings, 'NCCL').advice).toContain('NODE_COLLECTIVES_NCCL_PATH');
   });
 
+  test("another maker's library that lies about is nothing to warn of where there are devices", () => {
+    const peers = [
+      [true, true],
+      [true, true],
+    ];
+    const { version: _, ...unknown } = two;
+    const stray = { ...unknown, devices: [], peers: [], error: 'hipErrorNoDevice' };
+    const probe = { ...nothing, cuda: { ...two, peers }, nccl: found('2.28.3'), hip: stray };
+    const hip = about(gpus(probe, { nvidia: true, amd: false }, {}), 'HIP driver');
+    expect(hip).toMatchObject({ status: 'ok' });
+    expect(hip.text).toContain('hipErrorNoDevice; not needed');
+    const alone = about(gpus({ ...nothing, hip: stray }, none, {}), 'HIP driver');
+    expect(alone).toMatchObject({ status: 'warning' });
+  });
+
   test('devices that are hidden', () => {
     const cuda = { ...two, devices: [], peers: [] };
     const findings = gpus({ ...nothing, cuda }, none, { CUDA_VISIBLE_DEVICES: '' });
