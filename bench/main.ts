@@ -1,8 +1,9 @@
 /** `npm run bench -- NAME [options]` */
 import { config } from './config.ts';
+import { peers } from './peers.ts';
 import { votes } from './votes.ts';
 
-const benches: Record<string, (args: string[]) => Promise<void>> = { config, votes };
+const benches: Record<string, (args: string[]) => Promise<void>> = { config, peers, votes };
 
 const [name = '', ...args] = process.argv.slice(2);
 const bench = benches[name];

@@ -1,4 +1,4 @@
-/** One rank of a vote benchmark; started by votes.ts with its place in the environment. */
+/** One rank of a vote benchmark; started by processes.ts with its place in the environment. */
 import { hasUnfinishedDp, ProcessGroup } from 'node-collectives';
 import { quantile } from './statistics.ts';
 
@@ -6,6 +6,7 @@ const rank = Number(process.env['RANK']);
 const size = Number(process.env['WORLD_SIZE']);
 const iterations = Number(process.env['ITERATIONS']);
 const warmUp = 200;
+const onDevice = process.env['BACKEND'] === 'nccl';
 
 const group = await ProcessGroup.create({
   masterAddr: '127.0.0.1',
@@ -13,6 +14,7 @@ const group = await ProcessGroup.create({
   rank,
   worldSize: size,
   ...(rank === 0 ? { listenFd: 3 } : {}),
+  ...(onDevice ? { backend: 'nccl', votes: 'device' } : {}),
 });
 const micros = new Float64Array(iterations);
 for (let i = 0; i < warmUp + iterations; i += 1) {

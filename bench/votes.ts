@@ -2,44 +2,13 @@
  * A vote from JavaScript, awaited, beside Gloo's own ring over its own TCP transport in C++, in the same run:
  * rounds take turns, so that whatever else the machine does meets both.
  */
-import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { withListeningPort } from '../src/launch/listener.ts';
+import { ours, type Sample } from './processes.ts';
 import { median } from './statistics.ts';
 
-interface Sample {
-  p50: number;
-  p99: number;
-}
-
 const root = fileURLToPath(new URL(process.env['NC_ROOT'] ?? '../../../', import.meta.url));
-
-/** One round of ours: a Node process per rank. Rank 0 gets the port as a listening descriptor. */
-async function ours(ranks: number, iterations: number): Promise<Sample> {
-  const children = await withListeningPort('127.0.0.1', (port, fd) =>
-    Array.from({ length: ranks }, (_, rank) =>
-      spawn(process.execPath, [fileURLToPath(new URL('./rank.js', import.meta.url))], {
-        env: {
-          ...process.env,
-          RANK: String(rank),
-          WORLD_SIZE: String(ranks),
-          ITERATIONS: String(iterations),
-          MASTER_PORT: String(port),
-        },
-        stdio: ['ignore', 'pipe', 'inherit', rank === 0 ? fd : 'ignore'],
-      }),
-    ),
-  );
-  let text = '';
-  children[0]?.stdout?.on('data', (chunk) => {
-    text += chunk;
-  });
-  const codes = await Promise.all(children.map(async (child) => (await once(child, 'close'))[0]));
-  if (codes.some((code) => code !== 0)) throw new Error(`a rank ended with ${codes.join(', ')}`);
-  return JSON.parse(text) as Sample;
-}
 
 function plainGloo(ranks: number, iterations: number): Sample {
   const program = `${root}build/bench/gloo_ring`;
