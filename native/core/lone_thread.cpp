@@ -1,9 +1,14 @@
 #include "core/lone_thread.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
 #include <mutex>
+#include <vector>
 
 namespace nc {
 
@@ -14,6 +19,55 @@ struct LoneThread::State {
 };
 
 namespace {
+
+constexpr Millis kExitLimit{3000};
+
+// Never destroyed: it is used while the process ends.
+class Strays {
+ public:
+  using State = std::shared_ptr<LoneThread::State>;
+  static Strays& all() {
+    static Strays* const strays = new Strays;  // NOLINT(cppcoreguidelines-owning-memory)
+    return *strays;
+  }
+
+  void add(State state) {
+    const std::lock_guard lock(mutex_);
+    states_.erase(std::remove_if(states_.begin(), states_.end(), ended), states_.end());
+    states_.push_back(std::move(state));
+  }
+
+  bool any() {
+    const std::lock_guard lock(mutex_);
+    return !std::all_of(states_.begin(), states_.end(), ended);
+  }
+
+  // Whether all of them have ended by then.
+  bool wait(const Deadline& deadline) {
+    const std::lock_guard lock(mutex_);
+    return std::all_of(states_.begin(), states_.end(), [&](const State& state) {
+      std::unique_lock one(state->mutex);
+      return state->changed.wait_until(one, deadline.at(), [&] { return state->done; });
+    });
+  }
+
+ private:
+  static bool ended(const State& state) {
+    const std::lock_guard lock(state->mutex);
+    return state->done;
+  }
+
+  std::mutex mutex_;
+  std::vector<State> states_;
+};
+
+#if defined(__GLIBC__)
+void atExit(int status, void*) {
+  if (Strays::all().wait(Deadline::in(kExitLimit))) return;
+  std::fflush(nullptr);
+  ::_exit(status);
+}
+#endif
 
 // The code of a thread that is left to itself must stay, also where Node unloads the addon with its last
 // worker.
@@ -57,10 +111,24 @@ bool LoneThread::join(Millis limit) {
   return true;
 }
 
+void LoneThread::forgotten(const char* name, std::function<void()> body) {
+  LoneThread thread(name, std::move(body));
+  pinThisModule();
+  thread.thread_.abandon();
+}
+
 void LoneThread::leave() noexcept {
   if (join(Millis{0})) return;
   pinThisModule();
+  Strays::all().add(state_);
   thread_.abandon();
+  waitAtExitFirst();
+}
+
+void waitAtExitFirst() noexcept {
+#if defined(__GLIBC__)
+  if (Strays::all().any()) ::on_exit(&atExit, nullptr);
+#endif
 }
 
 struct Handover::State {

@@ -1,6 +1,8 @@
 // A thread for calls into libraries that may never return. It is joined like every other where it ends in
 // time; where it does not, it is left to itself: the one exception to "every thread is joined". What it works
-// on has to be its own (shared pointers), since nobody waits for it then.
+// on has to be its own (shared pointers), since nobody waits for it then. Only the end of the process does: a
+// library whose own end runs while a thread is in it falls over, so that exit() waits for such threads, and
+// where one does not come back leaves the libraries' ends out (it is _exit() then, with the same status).
 #pragma once
 
 #include <exception>
@@ -23,15 +25,22 @@ class LoneThread {
   LoneThread& operator=(LoneThread&& other) noexcept;
   ~LoneThread();  // leaves it to itself if it has not ended
 
+  // One that is left to itself at once, and that the process's end does not wait for.
+  static void forgotten(const char* name, std::function<void()> body);
   // True once it has ended, and was joined.
   bool join(Millis limit);
 
- private:
   struct State;
+
+ private:
   void leave() noexcept;
   std::shared_ptr<State> state_;
   NamedThread thread_;
 };
+
+// That wait at the process's end comes before whatever libraries have registered for it so far. Called when a
+// thread is left to itself, and once more when an environment ends: libraries may have been loaded since.
+void waitAtExitFirst() noexcept;
 
 // Runs `body` on a thread of its own and returns what it returns or throws. Meanwhile calls `look` every few
 // milliseconds; where that throws, the thread is left to itself, and a result that it still brings is given

@@ -87,8 +87,7 @@ void keepWatch(const ParentWatch& watch, UniqueFd process, std::promise<void>& b
 
 void start(const ParentWatch& watch, std::function<void()> body) {
   try {
-    // Left to itself at once.
-    const LoneThread thread("nc-parent", std::move(body));
+    LoneThread::forgotten("nc-parent", std::move(body));
   } catch (const std::system_error& error) {
     throw Error(ErrorCode::kResource,
                 std::string("dieWithParent: no thread could be started: ") + error.what());

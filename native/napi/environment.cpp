@@ -3,6 +3,8 @@
 #include <cstring>
 #include <utility>
 
+#include "core/lone_thread.h"
+
 namespace nc::napi {
 
 Environment& Environment::of(Napi::Env env) {
@@ -43,6 +45,7 @@ void Environment::cleanup(void* self) noexcept {
     environment.closables_.erase(environment.closables_.begin());
     closable->shutdown();
   }
+  waitAtExitFirst();
   napi_release_threadsafe_function(environment.wake_, napi_tsfn_abort);
   std::vector<std::unique_ptr<Job>> left;
   {

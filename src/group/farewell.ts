@@ -29,6 +29,8 @@ export function telling(options: NativeGroupOptions, hush: () => void): Telling 
 export function hush(options: NativeGroupOptions): void {
   for (const entry of underway) {
     const { groupName, jobId, generation, rank, memberId } = entry.options;
+    // What rank 0 serves on is its old formation's, and the next has another store.
+    if (rank === 0) continue;
     if (groupName !== options.groupName || jobId !== options.jobId || generation !== options.generation)
       continue;
     // Re-formed from other ranks, a member has another number.

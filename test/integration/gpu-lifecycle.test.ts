@@ -289,6 +289,25 @@ describe.each(flavours)('%s', (flavour) => {
     expect(performance.now() - began).toBeLessThan(6000);
   });
 
+  test('the process does not end under an abort that is still in the library', async () => {
+    // 1.5 s: later than the group waits for it, earlier than the process does. Else with the exit code all the same.
+    for (const faults of ['hang=0,abort-blocks=1500', 'hang=0,abort-blocks']) {
+      const ranks = await gpuProcesses(flavour, 2, () => ({
+        NC_STANDIN_FAULTS: faults,
+        NC_STANDIN_STRICT_EXIT: '0',
+      }));
+      await valuesOf(formAll(ranks));
+      await valuesOf(askAll(ranks, 'allocate', { bytes: 64 }));
+      for (const { error } of await askAll(ranks, 'reduce', { options: { timeoutMs: 100 } }))
+        expect(error).toMatchObject({ code: 'TIMEOUT' });
+      const began = performance.now();
+      for (const rank of ranks) rank.send({ id: 0, do: 'run', text: 'process.exitCode = 7' });
+      for (const rank of ranks) rank.child.stdin?.end();
+      for (const rank of ranks) expect(await rank.exited, rank.output).toEqual({ code: 7, signal: null });
+      expect(performance.now() - began).toBeLessThan(6000);
+    }
+  });
+
   test('the group re-forms on its devices from the survivors', async () => {
     const ranks = await gpuGroup(flavour, 3);
     ranks[1]?.kill();
