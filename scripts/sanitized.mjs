@@ -1,8 +1,9 @@
 // `npm run test:sanitized -- address|thread|leak [vitest filters]`: the integration suite over an addon, and
 // stand-ins for GPU libraries, that were built with a sanitizer. Node itself is not instrumented, so the
 // sanitizer's library is loaded before it; what it finds goes to files, since a test may expect its process to
-// write nothing else.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+// write nothing else. `-- memcheck [vitest filters]` runs the tests' rank processes under valgrind instead, over
+// the usual build; without filters the short suite.
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { buildDir, capture, die, jobs, localBin, root, run, runAsync, ScriptError, which } from './lib.mjs';
@@ -11,6 +12,25 @@ import { buildStandins } from './standins.mjs';
 
 const suppressions = (name) => join(root, 'test/sanitizers', name);
 const libraryOf = (name) => capture('g++', [`-print-file-name=${name}`]).trim();
+
+/** What memcheck runs: every operation, re-forming, failures, in minutes. */
+const shortSuite = ['/votes.', '/messages.', '/collectives.', '/reform.', '/failure.'];
+
+const memcheck = (log) => [
+  'valgrind',
+  '--quiet',
+  '--error-exitcode=99',
+  '--leak-check=full',
+  '--errors-for-leak-kinds=definite',
+  '--show-leak-kinds=definite',
+  // Threads take turns on one core: without it the one that waits for another may starve it.
+  '--fair-sched=yes',
+  '--smc-check=all-non-file',
+  `--suppressions=${suppressions('memcheck.supp')}`,
+  `--log-file=${log}.%p`,
+  process.execPath,
+  '--single-threaded-gc',
+];
 
 /** Builds are named by what -fsanitize takes; `leak` is a way of running the first. */
 const kinds = {
@@ -32,48 +52,58 @@ const kinds = {
       UBSAN_OPTIONS: `log_path=${log}:print_stacktrace=1`,
     }),
   },
+  // process.exit() asks no addon to clean up: threads that have ended are not joined then.
   thread: {
     sanitize: 'thread',
     libraries: ['libtsan.so'],
     env: (log) => ({
-      TSAN_OPTIONS: `log_path=${log}:suppressions=${suppressions('tsan.supp')}:second_deadlock_stack=1:report_signal_unsafe=0`,
+      TSAN_OPTIONS: `log_path=${log}:suppressions=${suppressions('tsan.supp')}:second_deadlock_stack=1:report_signal_unsafe=0:report_thread_leaks=0`,
     }),
   },
 };
 
+/** Over a build of its own; what an environment must say. */
+function build({ sanitize, libraries, env }, log) {
+  const dir = join(buildDir, `san-${sanitize.split(',')[0]}`);
+  const generator = which('ninja') && !existsSync(join(dir, 'CMakeCache.txt')) ? ['-G', 'Ninja'] : [];
+  capture('cmake', ['-S', root, '-B', dir, ...generator, `-DNC_SANITIZE=${sanitize}`]);
+  run('cmake', ['--build', dir, '--parallel', String(jobs), '--target', 'node_collectives']);
+  return {
+    ...env(log),
+    LD_PRELOAD: libraries.map(libraryOf).join(' '),
+    NODE_COLLECTIVES_ADDON: join(dir, 'node_collectives.node'),
+    NC_STANDIN_FOLDER: buildStandins(sanitize),
+  };
+}
+
 try {
   const { positionals } = parseArgs({ allowPositionals: true, strict: false, args: process.argv.slice(2) });
-  const [name = 'address', ...filters] = positionals;
-  const kind = kinds[name];
-  if (!kind)
-    throw new ScriptError(`There is no sanitizer '${name}'; there are ${Object.keys(kinds).join(', ')}.`);
-  await setup({ purposes: ['build', 'test'] });
-  const dir = join(buildDir, `san-${kind.sanitize.split(',')[0]}`);
-  const generator = which('ninja') && !existsSync(join(dir, 'CMakeCache.txt')) ? ['-G', 'Ninja'] : [];
-  capture('cmake', ['-S', root, '-B', dir, ...generator, `-DNC_SANITIZE=${kind.sanitize}`]);
-  run('cmake', ['--build', dir, '--parallel', String(jobs), '--target', 'node_collectives']);
-
-  const standins = buildStandins(kind.sanitize);
+  const [name = 'address', ...given] = positionals;
+  const known = [...Object.keys(kinds), 'memcheck'];
+  if (!known.includes(name))
+    throw new ScriptError(`There is no sanitizer '${name}'; there are ${known.join(', ')}.`);
+  const checker = name === 'memcheck';
+  await setup({ purposes: ['build', 'test', ...(checker ? ['valgrind'] : [])] });
+  const filters = given.length === 0 && checker ? shortSuite : given;
 
   const logs = join(buildDir, `san-logs-${name}`);
   rmSync(logs, { recursive: true, force: true });
   mkdirSync(logs, { recursive: true });
+  const log = join(logs, 'report');
   const env = {
     ...process.env,
-    ...kind.env(join(logs, 'report')),
-    LD_PRELOAD: kind.libraries.map(libraryOf).join(' '),
-    NODE_COLLECTIVES_ADDON: join(dir, 'node_collectives.node'),
-    NC_STANDIN_FOLDER: standins,
-    // Slower by a factor: tests scale their limits by it.
-    NC_SLOW: '10',
+    ...(checker ? { NC_RANK_WRAPPER: memcheck(log).join(' ') } : build(kinds[name], log)),
+    // Tests that compare what a process holds leave out memory: a sanitizer keeps what was freed, and stacks.
+    NC_SANITIZED: name,
   };
   // ThreadSanitizer of GCC 12 cannot work with the wide address randomisation of newer kernels.
   const wrap = name === 'thread' ? ['setarch', '-R'] : [];
   const vitest = [localBin('vitest'), 'run', '--project', 'integration', '--no-color', ...filters];
   const [command, ...args] = [...wrap, process.execPath, ...vitest];
-  const { code, output } = await runAsync(command, args, { env, timeout: 3_600_000 });
+  const { code, output } = await runAsync(command, args, { env, timeout: 7_200_000 });
   console.log(output.split('\n').slice(-60).join('\n'));
-  const reports = readdirSync(logs);
+  // Memcheck makes a file for each process, also where it has nothing to say.
+  const reports = readdirSync(logs).filter((file) => statSync(join(logs, file)).size > 0);
   for (const file of reports.slice(0, 10)) {
     console.log(`--- ${file}\n${readFileSync(join(logs, file), 'utf8').slice(0, 6_000)}`);
   }

@@ -1,14 +1,9 @@
 #include "core/lone_thread.h"
 
-#include <dlfcn.h>
-#include <unistd.h>
-
-#include <algorithm>
 #include <condition_variable>
-#include <cstdio>
-#include <cstdlib>
 #include <mutex>
-#include <vector>
+
+#include "core/process_end.h"
 
 namespace nc {
 
@@ -17,67 +12,6 @@ struct LoneThread::State {
   std::condition_variable changed;
   bool done = false;
 };
-
-namespace {
-
-constexpr Millis kExitLimit{3000};
-
-// Never destroyed: it is used while the process ends.
-class Strays {
- public:
-  using State = std::shared_ptr<LoneThread::State>;
-  static Strays& all() {
-    static Strays* const strays = new Strays;  // NOLINT(cppcoreguidelines-owning-memory)
-    return *strays;
-  }
-
-  void add(State state) {
-    const std::lock_guard lock(mutex_);
-    states_.erase(std::remove_if(states_.begin(), states_.end(), ended), states_.end());
-    states_.push_back(std::move(state));
-  }
-
-  bool any() {
-    const std::lock_guard lock(mutex_);
-    return !std::all_of(states_.begin(), states_.end(), ended);
-  }
-
-  // Whether all of them have ended by then.
-  bool wait(const Deadline& deadline) {
-    const std::lock_guard lock(mutex_);
-    return std::all_of(states_.begin(), states_.end(), [&](const State& state) {
-      std::unique_lock one(state->mutex);
-      return state->changed.wait_until(one, deadline.at(), [&] { return state->done; });
-    });
-  }
-
- private:
-  static bool ended(const State& state) {
-    const std::lock_guard lock(state->mutex);
-    return state->done;
-  }
-
-  std::mutex mutex_;
-  std::vector<State> states_;
-};
-
-#if defined(__GLIBC__)
-void atExit(int status, void*) {
-  if (Strays::all().wait(Deadline::in(kExitLimit))) return;
-  std::fflush(nullptr);
-  ::_exit(status);
-}
-#endif
-
-// The code of a thread that is left to itself must stay, also where Node unloads the addon with its last
-// worker.
-void pinThisModule() noexcept {
-  Dl_info info{};
-  if (::dladdr(reinterpret_cast<void*>(&pinThisModule), &info) == 0 || info.dli_fname == nullptr) return;
-  ::dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
-}
-
-}  // namespace
 
 LoneThread::LoneThread(const char* name, std::function<void()> body)
     : state_(std::make_shared<State>()), thread_(name, [state = state_, body = std::move(body)]() mutable {
@@ -120,15 +54,11 @@ void LoneThread::forgotten(const char* name, std::function<void()> body) {
 void LoneThread::leave() noexcept {
   if (join(Millis{0})) return;
   pinThisModule();
-  Strays::all().add(state_);
+  awaitAtExit([state = state_](const Deadline& deadline) {
+    std::unique_lock lock(state->mutex);
+    return state->changed.wait_until(lock, deadline.at(), [&] { return state->done; });
+  });
   thread_.abandon();
-  waitAtExitFirst();
-}
-
-void waitAtExitFirst() noexcept {
-#if defined(__GLIBC__)
-  if (Strays::all().any()) ::on_exit(&atExit, nullptr);
-#endif
 }
 
 struct Handover::State {

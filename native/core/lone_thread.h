@@ -30,17 +30,12 @@ class LoneThread {
   // True once it has ended, and was joined.
   bool join(Millis limit);
 
-  struct State;
-
  private:
+  struct State;
   void leave() noexcept;
   std::shared_ptr<State> state_;
   NamedThread thread_;
 };
-
-// That wait at the process's end comes before whatever libraries have registered for it so far. Called when a
-// thread is left to itself, and once more when an environment ends: libraries may have been loaded since.
-void waitAtExitFirst() noexcept;
 
 // Runs `body` on a thread of its own and returns what it returns or throws. Meanwhile calls `look` every few
 // milliseconds; where that throws, the thread is left to itself, and a result that it still brings is given

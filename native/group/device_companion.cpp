@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/lone_thread.h"
+#include "core/process_end.h"
 #include "nccl/libraries.h"
 
 namespace nc::group {
@@ -85,6 +86,7 @@ rendezvous::Settings DeviceCompanion::describe(const std::function<void()>& look
     nccl::UniqueId id{};
   };
   const std::function<Found()> find = [options = options_, rank = rank_] {
+    const LibraryInUse inUse;
     Found found;
     found.runtime = nccl::loadRuntime(options.runtime);
     found.api = nccl::loadNcclFor(*found.runtime, options.nccl);

@@ -3,7 +3,7 @@
 #include <cstring>
 #include <utility>
 
-#include "core/lone_thread.h"
+#include "core/process_end.h"
 
 namespace nc::napi {
 
@@ -45,7 +45,7 @@ void Environment::cleanup(void* self) noexcept {
     environment.closables_.erase(environment.closables_.begin());
     closable->shutdown();
   }
-  waitAtExitFirst();
+  decideFirstAtExit();
   napi_release_threadsafe_function(environment.wake_, napi_tsfn_abort);
   std::vector<std::unique_ptr<Job>> left;
   {

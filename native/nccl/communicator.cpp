@@ -123,6 +123,7 @@ void Communicator::connect(const UniqueId& id, const std::function<void()>& look
   const std::shared_ptr<DeviceRuntime> runtime = core_->runtime;
   const std::shared_ptr<NcclApi> api = core_->api;
   const int device = core_->device;
+  decideFirstAtExit();
   const std::function<CommHandle()> make = [runtime, api, device, id, rank = rank_, size = size_] {
     runtime->use(device);
     return api->init(size, id, rank);

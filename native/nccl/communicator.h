@@ -10,6 +10,7 @@
 
 #include "core/deadline.h"
 #include "core/operation.h"
+#include "core/process_end.h"
 #include "nccl/device_runtime.h"
 #include "nccl/nccl_api.h"
 
@@ -65,6 +66,7 @@ class Communicator {
  private:
   struct Core;
   void exchange(const Stamp& stamp, DevicePtr in, DevicePtr out, StreamHandle stream);
+  LibraryInUse inUse_;
   std::shared_ptr<Core> core_;  // shared with the threads that end it
   int rank_;
   int size_;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/process_end.h"
 #include "nccl/libraries.h"
 
 namespace nc::nccl {
@@ -59,7 +60,10 @@ void DeviceThread::close(Millis limit) {
 }
 
 const std::shared_ptr<DeviceRuntime>& DeviceThread::runtime() {
-  if (!runtime_) runtime_ = loadRuntime(options_);
+  if (!runtime_) {
+    runtime_ = loadRuntime(options_);
+    decideFirstAtExit();
+  }
   return runtime_;
 }
 
@@ -83,6 +87,7 @@ PinnedChunk DeviceThread::takeChunk(int device, size_t atMost) {
 }
 
 void DeviceThread::run() {
+  const LibraryInUse inUse;
   auto lastChange = Clock::now();
   for (;;) {
     std::vector<std::unique_ptr<DeviceMemory>> garbage;

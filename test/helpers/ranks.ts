@@ -36,6 +36,11 @@ export const testBackend = process.env['NC_TEST_BACKEND'] as 'nccl' | undefined;
 const testDevices = Number(process.env['NC_STANDIN_DEVICES'] ?? 8);
 let started = 0;
 
+/** What runs the processes, where a checker is to (scripts/sanitized.mjs): its words, separated by blanks. */
+const wrapper = process.env['NC_RANK_WRAPPER']?.split(' ') ?? [];
+/** It makes them slow: what a test waits for may take so many times as long. */
+const patience = wrapper.length === 0 ? 1 : 5;
+
 export class RankProcess {
   readonly child: ChildProcess;
   readonly name: string;
@@ -49,7 +54,7 @@ export class RankProcess {
   #wake = new Set<() => void>();
 
   constructor(fixture: string, options: RankOptions = {}) {
-    const [file = process.execPath, ...before] = options.command ?? [];
+    const [file = process.execPath, ...before] = options.command ?? wrapper;
     const path = fileURLToPath(new URL(`../fixtures/${fixture}`, import.meta.url));
     const spawned: SpawnOptions = {
       env: {
@@ -94,7 +99,7 @@ export class RankProcess {
     where: (e: RankEvent) => boolean = () => true,
   ): Promise<RankEvent> {
     const names = typeof event === 'string' ? [event] : event;
-    const until = performance.now() + timeoutMs;
+    const until = performance.now() + timeoutMs * patience;
     for (;;) {
       const at = this.events.findIndex((e) => names.includes(e.event) && where(e));
       if (at >= 0) return this.events.splice(at, 1)[0] as RankEvent;

@@ -49,13 +49,21 @@ describe.each(flavours)('%s', (flavour) => {
     await endAll(ranks);
   });
 
-  test('streams: order by an event, by waiting, by being the same; without it the data are wrong', async () => {
+  test('streams: order by an event, by waiting, by being the same', async () => {
     const ranks = await gpuGroup(flavour, 2, () => ({ NC_STANDIN_DELAY_US: '2000' }));
     await valuesOf(formAll(ranks, {}, 'h'));
     for (const key of ['a', 'b']) await valuesOf(askAll(ranks, 'stream', { key }));
     for (const how of ['event', 'synchronize', 'same']) {
       expect(await valuesOf(askAll(ranks, 'ordering', { rounds: 30, how }))).toEqual([0, 0]);
     }
+    await endAll(ranks, ['g', 'h']);
+  });
+
+  // The race that it provokes is what ThreadSanitizer reports.
+  test.skipIf(process.env['NC_SANITIZED'] === 'thread')('streams without an order: wrong data', async () => {
+    const ranks = await gpuGroup(flavour, 2, () => ({ NC_STANDIN_DELAY_US: '2000' }));
+    await valuesOf(formAll(ranks, {}, 'h'));
+    for (const key of ['a', 'b']) await valuesOf(askAll(ranks, 'stream', { key }));
     const missing = (await valuesOf(askAll(ranks, 'ordering', { rounds: 60, how: 'none' }))) as number[];
     expect(Math.max(...missing)).toBeGreaterThan(0);
     await endAll(ranks, ['g', 'h']);
