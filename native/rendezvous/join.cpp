@@ -315,7 +315,9 @@ class Joiner {
     if (!refused_ && !error.facts.consequence) {
       const auto verdict = tellFailed(error);
       // When several ranks go at once, all name the one that was told first.
-      if (error.code == ErrorCode::kRankLost && verdict) return verdictError(*verdict, rank());
+      if (error.code == ErrorCode::kRankLost && verdict && *verdict != kFormed) {
+        return verdictError(*verdict, rank());
+      }
       // A rank 0 that is short of processor time is given more, but not that of this rank's caller.
       if (!verdict && isOwnAbort(error)) {
         bid(tellOnceFound({{{joined_.portIndex, joined_.store}},
