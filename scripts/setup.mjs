@@ -14,6 +14,7 @@ import {
   run,
   ScriptError,
   stamp,
+  which,
 } from './lib.mjs';
 import { buildStandins } from './standins.mjs';
 import { ensureSystem, glooConfig } from './system.mjs';
@@ -24,6 +25,8 @@ export async function setup({ purposes = ['build'] } = {}) {
   const release = await lock();
   try {
     ensureSystem(purposes);
+    // Addon, prebuild and native tests are separate builds of the same files.
+    if (which('ccache')) process.env.CMAKE_CXX_COMPILER_LAUNCHER ??= 'ccache';
     npmPackages();
     addon();
     typescript();

@@ -39,6 +39,7 @@ const needs = {
       optional: true,
     },
     { what: 'clang-tidy 14', there: () => which('clang-tidy-14'), apt: ['clang-tidy-14'], optional: true },
+    { what: 'ccache', there: () => which('ccache'), apt: ['ccache'], optional: true },
     // Without them the tests of several hosts, and of what is looked up, skip themselves and say so.
     { what: 'ip (network namespaces)', there: () => which('ip'), apt: ['iproute2'], optional: true },
     { what: 'strace', there: () => which('strace'), apt: ['strace'], optional: true },
