@@ -2,7 +2,6 @@
 import { isIP } from 'node:net';
 import { nearest } from '../config/nearest.ts';
 import {
-  AbortedError,
   ClosedError,
   CollectivesError,
   type ErrorFacts,
@@ -11,7 +10,6 @@ import {
   RankLostError,
 } from '../errors.ts';
 import type { NativeGroup, NativeGroupEvent, NativeGroupInfo } from '../native/binding.ts';
-import { abortReason } from '../net/abortable.ts';
 import { checkInteger, checkOptions, checkTimeout, orDefault, refuse } from './arrays.ts';
 import type { Settled } from './options.ts';
 
@@ -136,12 +134,11 @@ export class Succession {
       ranks.length,
       65_536,
     );
-    if (signal?.aborted) {
-      throw new AbortedError(`aborted by rank ${me}: ${abortReason(signal)}`, { ...facts, peer: me });
-    }
     const attempt: Attempt = { ranks, control: new AbortController() };
     const onAbort = () => attempt.control.abort(signal?.reason);
     signal?.addEventListener('abort', onAbort, { once: true });
+    // Before the call as well: the others may be at it, and are told.
+    if (signal?.aborted) onAbort();
     this.#attempt = attempt;
     try {
       return await form(this.#successor(attempt, size, timeoutMs), (native) => {

@@ -261,6 +261,17 @@ describe('survivors that do not come', () => {
     await vote(ranks);
   });
 
+  it('one whose signal has fired before its call: all hear it', async () => {
+    const ranks = await formed(3);
+    reform([ranks[0], ranks[2]] as RankProcess[]);
+    await infoOf(ranks[0] as RankProcess);
+    ranks[1]?.send({ do: 'reform', id: 'g', aborted: 'second thoughts' });
+    for (const { error } of await all(ranks, 'reformFailed', 5_000)) {
+      expect(error).toMatchObject({ code: 'ABORTED', peer: 1, op: 'reform' });
+      expect(error.message).toContain('second thoughts');
+    }
+  });
+
   it('one that closes the old group is left out by the next attempt', async () => {
     const ranks = await formed(3);
     reform(ranks.slice(1));
