@@ -82,7 +82,10 @@ export interface ProcessGroupOptions extends AccessOptions {
   store?: CoordinationStore;
   /** Named settings that have to be the same on all ranks; a difference refuses the group, by name. */
   settings?: Record<string, string>;
-  /** Aborts the group, at any time from joining to the end of closing: as `group.abort()` with its reason. */
+  /**
+   * Aborts the group, at any time from joining to the end of closing: as `group.abort()` with its reason. If it has
+   * fired before the call, create() only tells the others, who may be joining.
+   */
   signal?: AbortSignal;
 }
 
