@@ -10,7 +10,7 @@ const cli = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 
 function doctor(args: readonly string[], env: NodeJS.ProcessEnv = {}) {
   const clean = Object.entries(process.env).filter(
-    ([name]) => !/^(NODE_COLLECTIVES_|MASTER_|VLLM_)/.test(name),
+    ([name]) => name === 'NODE_COLLECTIVES_ADDON' || !/^(NODE_COLLECTIVES_|MASTER_|VLLM_)/.test(name),
   );
   const run = spawnSync(process.execPath, [cli, 'doctor', ...args], {
     encoding: 'utf8',
