@@ -38,8 +38,8 @@ let started = 0;
 
 /** What runs the processes, where a checker is to (scripts/sanitized.mjs): its words, separated by blanks. */
 const wrapper = process.env['NC_RANK_WRAPPER']?.split(' ') ?? [];
-/** It makes them slow: what a test waits for may take so many times as long. */
-const patience = wrapper.length === 0 ? 1 : 5;
+/** It makes them slow, as sanitizers do: what a test waits for may take so many times as long. */
+const patience = process.env['NC_SANITIZED'] === undefined ? 1 : 5;
 
 export class RankProcess {
   readonly child: ChildProcess;
