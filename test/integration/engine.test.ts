@@ -153,13 +153,17 @@ describe('the example', () => {
     );
   });
 
-  it('draws a bar for each rank on a terminal, and the table below', async () => {
-    const line = `stty cols 120; "${process.execPath}" "${program}" -n 2 --limit 60 --work 0.1`;
-    const run = start('script', '-qec', line, '/dev/null');
-    expect(await run.ended, run.output()).toBe(0);
-    expect(run.output()).toMatch(/rank 1 █+ 100% {2}30\/30 requests/);
-    expect(run.output()).not.toContain('] progress');
-    const table = run.output().lastIndexOf('2 engines ended at step');
-    expect(table).toBeGreaterThan(run.output().lastIndexOf('█'));
-  });
+  // It needs a shell, and GCC's ThreadSanitizer, which is loaded into every process, crashes that.
+  it.skipIf(process.env['NC_SANITIZED'] === 'thread')(
+    'draws a bar for each rank on a terminal, and the table below',
+    async () => {
+      const line = `stty cols 120; "${process.execPath}" "${program}" -n 2 --limit 60 --work 0.1`;
+      const run = start('script', '-qec', line, '/dev/null');
+      expect(await run.ended, run.output()).toBe(0);
+      expect(run.output()).toMatch(/rank 1 █+ 100% {2}30\/30 requests/);
+      expect(run.output()).not.toContain('] progress');
+      const table = run.output().lastIndexOf('2 engines ended at step');
+      expect(table).toBeGreaterThan(run.output().lastIndexOf('█'));
+    },
+  );
 });
