@@ -184,12 +184,20 @@ describe('ranks that do not agree', () => {
       reform([process], { ranks: sets[rank], timeoutMs: 10_000 });
     const loser = await (ranks[2] as RankProcess).next('reformFailed');
     const lowest = (sets[0] as number[])[0] as number;
+    expect(loser['ms']).toBeLessThan(5_000);
+    const others = await Promise.all(
+      ranks.slice(0, 2).map((process) => process.next(['reformFailed', 'reformed'])),
+    );
+    // So slow that the others have re-formed without it and left the old group, which it hears first.
+    if (loser['error'].code === 'RANK_LOST') {
+      expect(others.map(({ event }) => event)).toEqual(['reformed', 'reformed']);
+      expect([0, 1]).toContain(loser['error'].peer);
+      return;
+    }
     expect(loser['error']).toMatchObject({ code: 'GROUP_MISMATCH', op: 'reform' });
     expect(loser['error'].peer).toBe(sets[2]?.includes(lowest) ? lowest : undefined);
-    expect(loser['ms']).toBeLessThan(5_000);
     const said = [loser];
-    for (const process of ranks.slice(0, 2)) {
-      const event = await process.next(['reformFailed', 'reformed']);
+    for (const event of others) {
       // Where the third came when the other two stood already, they stand.
       if (event.event === 'reformed') expect(sets[0]).toEqual([0, 1]);
       else said.push(event);
