@@ -53,6 +53,24 @@ Extent extentOf(const Stamp& stamp, int rank, int size) noexcept {
   return {};
 }
 
+namespace {
+
+// close() and its thread agree by this on who ends the communicator: a library must not get it twice, nor two
+// ends at a time.
+enum class Closing {
+  kOpen,        // the thread is on its way: close() may still stop it,
+  kStopped,     // and did: the communicator is left to an abort
+  kDestroying,  // the thread is in the library with it, or comes back from there
+  kDestroyed,   // and is through: what else there is belongs to close() again,
+  kLeft,        // or, because it took too long, to the thread
+};
+
+bool step(std::atomic<Closing>& closing, Closing from, Closing to) {
+  return closing.compare_exchange_strong(from, to);
+}
+
+}  // namespace
+
 // All that belongs to the libraries. The last owner gives it back, on whichever thread that is.
 struct Communicator::Core {
   std::shared_ptr<DeviceRuntime> runtime;
@@ -64,7 +82,7 @@ struct Communicator::Core {
   std::vector<EventHandle> idle;  // and those that nobody uses
   std::vector<Scratch> memory;    // all scratch memory,
   std::vector<Scratch> free;      // and what nobody uses
-  std::atomic<bool> stopClosing{false};
+  std::atomic<Closing> closing{Closing::kOpen};
 
   // After the communicator: what it had on its stream is over by then.
   void release() noexcept {
@@ -268,23 +286,31 @@ void Communicator::recycle(Scratch scratch) {
 void Communicator::close(Millis limit) {
   if (core_->comm == nullptr) return abort(limit, {});
   const std::shared_ptr<Core> core = core_;
-  const auto closed = std::make_shared<std::atomic<bool>>(false);
-  LoneThread thread("nc-gpu-close", [core, closed, comm = core->comm] {
+  LoneThread thread("nc-gpu-close", [core, comm = core->comm] {
     core->runtime->use(core->device);
     core->api->finalize(comm);
     while (!core->api->ready(comm)) {
-      if (core->stopClosing) return;
+      if (core->closing == Closing::kStopped) return;
       std::this_thread::sleep_for(kPoll);
     }
-    core->api->destroy(comm);
-    if (!core->stopClosing) closed->store(true);
+    if (!step(core->closing, Closing::kOpen, Closing::kDestroying)) return;
+    try {
+      core->api->destroy(comm);
+      core->comm = nullptr;
+    } catch (const Error&) {  // NOLINT(bugprone-empty-catch): an abort ends what is still there
+    }
+    if (step(core->closing, Closing::kDestroying, Closing::kDestroyed)) return;
+    if (core->comm != nullptr) core->abort();
+    core->release();
   });
-  if (!thread.join(limit)) {
-    core->stopClosing = true;
+  if (!thread.join(limit) && step(core->closing, Closing::kOpen, Closing::kStopped)) {
     // If it still is in the library after this, abort() is what gets it out.
     thread.join(kStopLimit);
   }
-  if (*closed) core->comm = nullptr;
+  if (step(core->closing, Closing::kDestroying, Closing::kLeft)) {
+    core_ = std::make_shared<Core>();
+    return;
+  }
   abort(kAbortLimit, {});
 }
 
