@@ -27,6 +27,7 @@ class LoneThread {
 
   // One that is left to itself at once, and that the process's end does not wait for.
   static void forgotten(const char* name, std::function<void()> body);
+  bool started() const { return thread_.joinable(); }
   // True once it has ended, and was joined.
   bool join(Millis limit);
 

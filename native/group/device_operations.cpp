@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 #include <utility>
+
+#include "transport/describe.h"
 
 namespace nc::group {
 
@@ -27,6 +30,30 @@ DeviceOperations::DeviceOperations(transport::Mesh& mesh, std::unique_ptr<nccl::
       path_(communicator->api().flavour() == nccl::Flavour::kNccl ? "nccl" : "rccl"),
       communicator_(std::move(communicator)),
       onRoom_(std::move(onRoom)) {}
+
+// What the driver or the library says of an operation goes to all ranks, so that it has to name the rank, the
+// device and the operation.
+template <typename Body>
+auto DeviceOperations::named(size_t index, Body body) {
+  try {
+    return body();
+  } catch (const Error& error) {
+    const bool own = error.code == ErrorCode::kDevice || error.code == ErrorCode::kResource;
+    if (!own || !error.facts.op.empty()) throw;
+    const Stamp& stamp = entries_[index]->stamp;
+    const int rank = communicator_->rank();
+    ErrorFacts facts = error.facts;
+    facts.rank = rank;
+    facts.peer = rank;
+    facts.op = name(stamp.kind);
+    if (stamp.seq > 0) facts.seq = static_cast<int64_t>(stamp.seq);
+    throw Error(error.code,
+                "rank " + std::to_string(rank) + ", device " + std::to_string(communicator_->device()) +
+                    ", operation " + std::to_string(stamp.seq) + ", " + transport::describe(stamp) + ": " +
+                    error.what(),
+                facts);
+  }
+}
 
 void DeviceOperations::add(std::vector<std::unique_ptr<Task>> tasks) {
   const size_t before = entries_.size();
@@ -57,7 +84,7 @@ Clock::time_point DeviceOperations::step() {
   launch();
   reap();
   if (entries_.empty()) return Clock::time_point::max();
-  watch(now);
+  named(0, [&] { watch(now); });
   const auto age = std::chrono::duration_cast<std::chrono::microseconds>(now - launched_);
   return now + std::clamp(age / 8, kPollLeast, kPollMost);
 }
@@ -66,21 +93,23 @@ Clock::time_point DeviceOperations::step() {
 void DeviceOperations::launch() {
   for (;;) {
     if (called_ > 0 && entries_[called_ - 1]->state == State::kCalled) {
-      if (!communicator_->ready()) return;
+      if (!named(called_ - 1, [&] { return communicator_->ready(); })) return;
       size_t first = called_;
       while (first > 0 && entries_[first - 1]->state == State::kCalled) --first;
-      for (; first < called_; ++first) enqueued(*entries_[first]);
+      for (; first < called_; ++first) named(first, [&] { enqueued(*entries_[first]); });
     }
     if (called_ == entries_.size()) return;
     const size_t last = togetherWith(called_);
     try {
-      call(called_, last);
+      named(called_, [&] { call(called_, last); });
       for (; called_ < last; ++called_) entries_[called_]->state = State::kCalled;
     } catch (const Error& error) {
       if (!leavesGroup(error)) throw;
       // The same on all ranks that take part, since their calls and libraries are: nothing has happened.
       const size_t before = entries_.size();
       for (size_t i = called_; i < last; ++i) {
+        // Staged operations are all on the group's own stream: what is there already goes before the next.
+        if (entries_[i]->scratch.bytes > 0) communicator_->recycle(std::exchange(entries_[i]->scratch, {}));
         ended(*entries_[i], &error);
         finish(*entries_[i], &error);
       }
@@ -161,7 +190,8 @@ void DeviceOperations::reap() {
     const bool behind = std::find(busy_.begin(), busy_.end(), stream) != busy_.end();
     // What was received is given out once it is known to be what was meant.
     const bool unknown = entry.stamp.kind == OpKind::kRecv && !mesh_.met(entry.stamp);
-    if (behind || entry.state != State::kRunning || unknown || !communicator_->done(entry.event)) {
+    const auto done = [&] { return named(i, [&] { return communicator_->done(entry.event); }); };
+    if (behind || entry.state != State::kRunning || unknown || !done()) {
       busy_.push_back(stream);
       ++i;
       continue;

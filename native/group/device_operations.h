@@ -52,6 +52,8 @@ class DeviceOperations {
     nccl::Scratch scratch;
   };
 
+  template <typename Body>
+  auto named(size_t index, Body body);
   void launch();
   size_t togetherWith(size_t first) const;
   void call(size_t first, size_t last);

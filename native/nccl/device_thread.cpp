@@ -39,6 +39,11 @@ void DeviceThread::post(std::unique_ptr<DeviceWork> work) {
 }
 
 std::shared_ptr<DeviceMemory> DeviceThread::keep(std::unique_ptr<DeviceMemory> memory) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!freer_.started())
+      freer_ = LoneThread("nc-device-free", [self = shared_from_this()] { self->freeGarbage(); });
+  }
   return {memory.release(), [self = shared_from_this()](DeviceMemory* each) { self->reap(each); }};
 }
 
@@ -47,7 +52,20 @@ void DeviceThread::reap(DeviceMemory* memory) noexcept {
   const std::lock_guard lock(mutex_);
   if (ended_) return;  // freed here
   garbage_.push_back(std::move(owned));
-  changed_.notify_all();
+  garbageChanged_.notify_all();
+}
+
+void DeviceThread::freeGarbage() {
+  const LibraryInUse inUse;
+  for (;;) {
+    std::vector<std::unique_ptr<DeviceMemory>> garbage;
+    {
+      std::unique_lock lock(mutex_);
+      garbageChanged_.wait(lock, [&] { return ended_ || !garbage_.empty(); });
+      if (ended_) return;
+      garbage.swap(garbage_);
+    }
+  }
 }
 
 void DeviceThread::close(Millis limit) {
@@ -56,7 +74,14 @@ void DeviceThread::close(Millis limit) {
     closing_ = true;
     changed_.notify_all();
   }
+  const Deadline until = Deadline::in(limit);
   thread_.join(limit);
+  LoneThread freer;
+  {
+    const std::lock_guard lock(mutex_);
+    freer = std::move(freer_);
+  }
+  freer.join(Millis{until.pollTimeout()});
 }
 
 const std::shared_ptr<DeviceRuntime>& DeviceThread::runtime() {
@@ -90,11 +115,10 @@ void DeviceThread::run() {
   const LibraryInUse inUse;
   auto lastChange = Clock::now();
   for (;;) {
-    std::vector<std::unique_ptr<DeviceMemory>> garbage;
     bool closing = false;
     {
       std::unique_lock lock(mutex_);
-      const auto waiting = [&] { return incoming_.empty() && garbage_.empty() && !closing_; };
+      const auto waiting = [&] { return incoming_.empty() && !closing_; };
       if (waiting() && active_.empty()) {
         changed_.wait(lock, [&] { return !waiting(); });
       } else if (waiting()) {
@@ -104,10 +128,8 @@ void DeviceThread::run() {
       if (!incoming_.empty()) lastChange = Clock::now();
       for (auto& work : incoming_) active_.push_back(std::move(work));
       incoming_.clear();
-      garbage.swap(garbage_);
       closing = closing_;
     }
-    garbage.clear();  // frees, which may wait for the device
     if (closing) break;
     look();
   }
@@ -166,6 +188,7 @@ void DeviceThread::release() noexcept {
   {
     const std::lock_guard lock(mutex_);
     ended_ = true;
+    garbageChanged_.notify_all();
     garbage.swap(garbage_);
     left.swap(incoming_);
   }

@@ -1,6 +1,8 @@
 // One thread ("nc-device") for what a process does with its devices besides collectives: loading the driver,
 // allocating, copying, waiting for streams. It never waits in the driver for the device but asks it at short
-// intervals, so that any number of waits go on at once.
+// intervals, so that any number of waits go on at once. What is freed is freed on a second one
+// ("nc-device-free"): that waits for the device, which may be in a collective with a rank that waits for a
+// copy of ours.
 //
 // post() and reap() from any thread. Kept by shared pointers: should the driver never come back, the thread
 // is left to itself with all it has.
@@ -50,9 +52,10 @@ class DeviceThread : public std::enable_shared_from_this<DeviceThread> {
 
   void start();
   void post(std::unique_ptr<DeviceWork> work);
-  // Memory that frees itself on this thread, or on the one that lets go of it last if this one has ended.
+  // Memory that frees itself beside this thread, or on the one that lets go of it last if that has ended.
   std::shared_ptr<DeviceMemory> keep(std::unique_ptr<DeviceMemory> memory);
-  // Ends all works with kClosed, frees what is left, and joins the thread; leaves it to itself after `limit`.
+  // Ends all works with kClosed, frees what is left, and joins the threads; leaves them to themselves after
+  // `limit`.
   void close(Millis limit);
 
   // ---- The thread's own.
@@ -66,14 +69,17 @@ class DeviceThread : public std::enable_shared_from_this<DeviceThread> {
   void look();
   void release() noexcept;
   void reap(DeviceMemory* memory) noexcept;
+  void freeGarbage();
 
   RuntimeOptions options_;
   std::mutex mutex_;
   std::condition_variable changed_;
+  std::condition_variable garbageChanged_;
   std::deque<std::unique_ptr<DeviceWork>> incoming_;
   std::vector<std::unique_ptr<DeviceMemory>> garbage_;
   bool closing_ = false;
   bool ended_ = false;
+  LoneThread freer_;  // made with the first memory
 
   std::shared_ptr<DeviceRuntime> runtime_;
   std::vector<std::unique_ptr<DeviceWork>> active_;

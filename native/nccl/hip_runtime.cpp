@@ -94,7 +94,11 @@ class HipDriver {
     }
     std::string text(answer.bytes, ::strnlen(answer.bytes, sizeof(answer.bytes)));
     const bool printable = text.find_first_not_of("0123456789abcdefABCDEFXx") == std::string::npos;
-    if (text.empty() || !printable) text = uuidText(answer.bytes);
+    if (text.empty() || !printable) {
+      text = uuidText(answer.bytes);
+    } else if (text.find_first_not_of("Xx") == std::string::npos) {
+      return {};  // "XX" is what ROCr says of every device that has none
+    }
     return text.empty() ? text : "GPU-" + text;
   }
 
