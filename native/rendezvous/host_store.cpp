@@ -48,7 +48,7 @@ struct HostedStore::Registrar {
   std::mutex mutex;
   std::condition_variable changed;
   std::map<store::Server::ConnectionId, int> ranks;
-  std::set<int> gone;  // ranks that were here
+  std::set<int> gone;  // other ranks that were here
   std::map<int, Record> members;
 
   void keySet(store::Server::ConnectionId id, const std::string& key, const std::string& value) {
@@ -83,7 +83,7 @@ struct HostedStore::Registrar {
       rank = found->second;
       member = members[rank];
       ranks.erase(found);
-      gone.insert(rank);
+      if (rank != 0) gone.insert(rank);
       changed.notify_all();
     }
     if (server->check(kVerdictKey)) return;  // it may go: the group stands, or has failed already
@@ -188,7 +188,7 @@ bool HostedStore::linger(Millis limit, bool all) {
   std::unique_lock lock(registrar.mutex);
   return registrar.changed.wait_for(lock, limit, [&] {
     return registrar.ranks.empty() &&
-           (!all || registrar.gone.size() >= static_cast<size_t>(registrar.identity.size));
+           (!all || registrar.gone.size() + 1 >= static_cast<size_t>(registrar.identity.size));
   });
 }
 

@@ -289,10 +289,9 @@ class Joiner {
         bid(letRead(std::move(joined_.hosted), true));
         return error;
       }
-      // Who is on its way is told as well, unless it is what was waited for.
-      const bool all = aborted || error.facts.consequence || error.code == ErrorCode::kGroupMismatch ||
-                       error.code == ErrorCode::kRankLost;
-      joined_.hosted->linger(tellLimit(), all && error.code != ErrorCode::kTimeout);
+      // Who is on its way is told as well, unless it is what was waited for: else it would look for this store
+      // until its deadline.
+      joined_.hosted->linger(tellLimit(), error.code != ErrorCode::kTimeout);
       if (!joined_.hosted->linger(Millis{0}, false)) leaveStore();
       return error;
     }
