@@ -148,7 +148,7 @@ export async function statelessInitDpGroup(
   if (typeof config?.peekDpInitPorts !== 'function' || typeof config.getNextDpInitPort !== 'function') {
     throw refuse('statelessInitDpGroup', 'config', 'a parallel configuration', config);
   }
-  const { onWarning = warn, groupName = 'dp', ...rest } = options;
+  const { onWarning = warn, groupName = 'dp', ...given } = options;
   if (typeof onWarning !== 'function') {
     throw refuse('statelessInitDpGroup', 'onWarning', 'a function', onWarning);
   }
@@ -156,7 +156,9 @@ export async function statelessInitDpGroup(
   const settings = { ...config.dpSettings?.(), ...options.settings };
   const backend = choice?.backend ?? options.backend ?? 'gloo';
   if (choice?.fellBack === true) reportFallback(config, groupName, choice);
-  const votes = options.votes === undefined ? config.dpVotes?.(backend) : undefined;
+  // A program for GPUs forms the same group where there are none.
+  const rest = choice?.backend === 'gloo' ? withoutDevice(given) : given;
+  const votes = rest.votes === undefined ? config.dpVotes?.(backend) : undefined;
   const base: Omit<ProcessGroupOptions, 'masterPort'> = {
     ...rest,
     ...(choice === undefined ? {} : { backend, backendReason: choice.reason }),
@@ -188,6 +190,19 @@ export async function statelessInitDpGroup(
   }
   const usable = next.filter((port) => port >= 0 && port <= 65_535);
   return joinOnAny(config, { ...base, masterPort: usable.length > 0 ? usable : next }, onWarning);
+}
+
+/** The options, where the configuration has chosen CPUs; what they ask of devices is checked by create() alone. */
+function withoutDevice({
+  device: _device,
+  ncclPath: _ncclPath,
+  votes,
+  ...rest
+}: Omit<StatelessInitOptions, 'onWarning' | 'groupName'>): Omit<
+  StatelessInitOptions,
+  'onWarning' | 'groupName'
+> {
+  return votes === undefined || votes === 'device' ? rest : { ...rest, votes };
 }
 
 /**

@@ -154,12 +154,13 @@ describe.each(flavours)('%s', (flavour) => {
 
   test('the parallel configuration chooses the backend and the votes', async () => {
     const ranks = await gpuProcesses(flavour, 2, (rank) => ({ LOCAL_RANK: String(rank) }));
-    const form = async (settings: object, deviceCount: number) => {
+    const form = async (settings: object, deviceCount: number, options: object = {}) => {
       const port = await freePort();
       return Promise.all(
         ranks.map((process, rank) =>
           ask(process, 'configured', {
             settings,
+            options,
             host: { platform: 'cuda', deviceCount, distBackend: 'nccl', customAllReduce: true },
             env: {
               VLLM_DP_SIZE: '2',
@@ -188,17 +189,30 @@ describe.each(flavours)('%s', (flavour) => {
       for (const { value } of said) expect(value[0]).toBe(true);
       await valuesOf(askAll(ranks, 'close'));
     }
-    // A process that sees no device falls back, and says so.
-    const infos = await valuesOf(form({}, 0));
-    for (const info of infos) {
-      expect(info).toMatchObject({ backend: 'gloo', votes: { path: 'cpu' } });
-      expect((info as { backendReason: string }).backendReason).toContain('sees no device');
+    // A process that sees no device falls back, and says so: each time to who listens, once to the process. What was
+    // asked of devices does not stand in the way.
+    const lost = { device: 0, ncclPath: '/opt/nccl/libnccl.so.2', votes: 'device' };
+    for (const options of [{}, lost, { votes: 'cpu' }]) {
+      const infos = await valuesOf(form({}, 0, options));
+      for (const info of infos) {
+        expect(info).toMatchObject({ backend: 'gloo', votes: { path: 'cpu' } });
+        expect((info as { backendReason: string }).backendReason).toContain('sees no device');
+      }
+      for (const rank of ranks) {
+        const told = await rank.next('fallback');
+        expect(told).toMatchObject({ from: 'nccl', to: 'gloo', groupName: 'dp' });
+      }
+      await valuesOf(askAll(ranks, 'close'));
     }
-    for (const rank of ranks) {
-      const told = await rank.next('fallback');
-      expect(told).toMatchObject({ from: 'nccl', to: 'gloo', groupName: 'dp' });
-      expect(rank.output).toContain('BACKEND_FALLBACK');
+    for (const rank of ranks) expect(rank.output.split('BACKEND_FALLBACK')).toHaveLength(2);
+    // Asked for by name there is no other; and CPUs asked for by name have no device.
+    for (const { error } of await form({}, 0, { backend: 'nccl', device: 99 })) {
+      expect(error).toMatchObject({ code: 'INVALID_ARGUMENT' });
     }
-    await endAll(ranks);
+    for (const { error } of await form({}, 0, { backend: 'gloo', device: 0 })) {
+      expect(error).toMatchObject({ code: 'INVALID_ARGUMENT' });
+      expect(error.message).toContain('device');
+    }
+    await endAll(ranks, []);
   });
 });
