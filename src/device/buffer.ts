@@ -1,12 +1,26 @@
 /** Memory on a device. */
 import { ClosedError } from '../errors.ts';
 import { type CollectiveArray, checkArray, checkInteger, refuse } from '../group/arrays.ts';
-import { defaultDevice, devicesOf, lane, type MemoryHandle } from './lane.ts';
+import {
+  type DeviceWaitOptions,
+  defaultDevice,
+  devicesOf,
+  lane,
+  type MemoryHandle,
+  waitFor,
+} from './lane.ts';
 import { checkDevice, Stream } from './stream.ts';
 
-/** Options of copies. */
-export interface CopyOptions {
-  /** In the order of this stream; otherwise in the order of the copies that name none. */
+/**
+ * Options of copies. After a TimeoutError or AbortedError the copy may still go on: leave the array alone until the
+ * stream is synchronized.
+ */
+export interface CopyOptions extends DeviceWaitOptions {
+  /**
+   * The stream that carries it; otherwise one for all copies that name none. A copy gets there a moment after the
+   * call, and collectives do from another thread: await the one before you make the other. Arrays of over 4 MiB go
+   * piece by piece.
+   */
   stream?: Stream;
   /** Bytes from the buffer's start. Default 0. */
   byteOffset?: number;
@@ -51,11 +65,14 @@ export class DeviceBuffer {
    * @throws BackendUnavailableError where there is no GPU; InvalidArgumentError for a wrong device; ResourceError
    *   when the device has not that much left.
    */
-  static async allocate(bytes: number, options: { device?: number } = {}): Promise<DeviceBuffer> {
+  static async allocate(
+    bytes: number,
+    options: DeviceWaitOptions & { device?: number } = {},
+  ): Promise<DeviceBuffer> {
     const op = 'DeviceBuffer.allocate';
     checkInteger(op, 'bytes', bytes, 0, Number.MAX_SAFE_INTEGER);
     const device = checkDevice(op, options?.device ?? defaultDevice());
-    const [address, handle] = await lane().allocate(device, bytes);
+    const [address, handle] = await waitFor(op, device, options, () => lane().allocate(device, bytes));
     return new DeviceBuffer({ handle, disposed: false }, 0, bytes, device, address);
   }
 
@@ -65,7 +82,9 @@ export class DeviceBuffer {
    *
    * @throws InvalidArgumentError where it is not.
    */
-  static async wrap(options: { address: bigint; bytes: number; device?: number }): Promise<DeviceBuffer> {
+  static async wrap(
+    options: DeviceWaitOptions & { address: bigint; bytes: number; device?: number },
+  ): Promise<DeviceBuffer> {
     const op = 'DeviceBuffer.wrap';
     if (typeof options !== 'object' || options === null) throw refuse(op, 'options', 'an object', options);
     const { address, bytes } = options;
@@ -74,7 +93,7 @@ export class DeviceBuffer {
     }
     checkInteger(op, 'bytes', bytes, 0, Number.MAX_SAFE_INTEGER);
     const device = checkDevice(op, options.device ?? defaultDevice());
-    const [, handle] = await lane().wrap(device, bytes, address);
+    const [, handle] = await waitFor(op, device, options, () => lane().wrap(device, bytes, address));
     return new DeviceBuffer({ handle, disposed: false }, 0, bytes, device, address);
   }
 
@@ -117,7 +136,10 @@ export class DeviceBuffer {
       throw refuse(op, 'array', `at most ${this.byteLength - byteOffset} bytes long`, array.byteLength);
     }
     const stream = options.stream === undefined ? null : Stream.handleOf(options.stream, op);
-    await lane().copy(this.#allocation.handle, this.#offset + byteOffset, array, toDevice, stream);
+    const offset = this.#offset + byteOffset;
+    await waitFor(op, this.device, options, () =>
+      lane().copy(this.#allocation.handle, offset, array, toDevice, stream),
+    );
   }
 
   /** Gives the memory back, that of all its parts; using them afterwards is an error. May be called again. */

@@ -1,5 +1,8 @@
 /** The native side of device memory: one thread for each JavaScript environment, started at first use. */
+import { checkOptions, checkSignal, checkTimeout } from '../group/arrays.ts';
 import { binding } from '../native/binding.ts';
+import { abortable } from '../net/abortable.ts';
+import { within } from '../net/within.ts';
 
 declare const brand: unique symbol;
 /** A native handle: a tagged external that only the addon can look into. */
@@ -9,6 +12,30 @@ export interface Handle<Sort extends string> {
 export type MemoryHandle = Handle<'memory'>;
 export type StreamHandle = Handle<'stream'>;
 export type EventHandle = Handle<'event'>;
+
+/** Limits of a wait for a device. A device takes nothing back: what it has begun goes on after the wait has ended. */
+export interface DeviceWaitOptions {
+  /** Milliseconds. Default 300,000. */
+  timeoutMs?: number;
+  /** Ends the wait, not the work. */
+  signal?: AbortSignal;
+}
+
+/** Waits for what the device's thread does, no longer than asked for: a driver that hangs never answers. */
+export async function waitFor<T>(
+  op: string,
+  device: number | undefined,
+  options: DeviceWaitOptions,
+  work: () => Promise<T>,
+): Promise<T> {
+  checkOptions(op, options);
+  const { timeoutMs = 300_000, signal } = options;
+  checkTimeout(op, 'timeoutMs', timeoutMs);
+  checkSignal(op, signal);
+  const on = device === undefined ? 'the driver' : `device ${device}`;
+  const late = `${op}: ${on} was not done within ${timeoutMs} ms; what it has begun goes on`;
+  return abortable(op, signal, () => within(timeoutMs, work(), late, { op }));
+}
 
 /** A GPU that this process may use. */
 export interface DeviceInfo {
@@ -60,10 +87,11 @@ export function lane(): NativeDeviceLane {
 /**
  * The GPUs that this process may use. Loads the driver, which can take a second; nothing is allocated on them.
  *
- * @throws BackendUnavailableError that says what was looked for, where there is none.
+ * @throws BackendUnavailableError that says what was looked for, where there is none; TimeoutError or AbortedError
+ *   when the wait ends before the driver answers.
  */
-export function devices(): Promise<DeviceInfo[]> {
-  return lane().devices();
+export async function devices(options: DeviceWaitOptions = {}): Promise<DeviceInfo[]> {
+  return waitFor('devices', undefined, options, () => lane().devices());
 }
 
 /** The device that a launcher has given to this process: LOCAL_RANK, or else the first. */

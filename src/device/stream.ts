@@ -1,10 +1,18 @@
 /** Streams and events of a device, to order collectives with an engine's own work. */
 import { InvalidArgumentError } from '../errors.ts';
 import { checkInteger, refuse } from '../group/arrays.ts';
-import { defaultDevice, devicesOf, type EventHandle, lane, type StreamHandle } from './lane.ts';
+import {
+  type DeviceWaitOptions,
+  defaultDevice,
+  devicesOf,
+  type EventHandle,
+  lane,
+  type StreamHandle,
+  waitFor,
+} from './lane.ts';
 
 /** What a stream is made from. */
-export interface StreamOptions {
+export interface StreamOptions extends DeviceWaitOptions {
   /** Number of the device; LOCAL_RANK or 0 otherwise. */
   device?: number;
 }
@@ -32,7 +40,7 @@ export class Stream {
    */
   static async create(options: StreamOptions = {}): Promise<Stream> {
     const device = checkDevice('Stream.create', options?.device ?? defaultDevice());
-    const [raw, handle] = await lane().makeStream(device);
+    const [raw, handle] = await waitFor('Stream.create', device, options, () => lane().makeStream(device));
     return new Stream(handle, device, raw);
   }
 
@@ -40,19 +48,25 @@ export class Stream {
    * A stream that somebody else owns, and keeps for as long as this object is used; it is not checked, and
    * dispose() leaves it alone. 0n is the device's default stream.
    */
-  static async wrap(options: { handle: bigint; device?: number }): Promise<Stream> {
+  static async wrap(options: StreamOptions & { handle: bigint }): Promise<Stream> {
     const device = checkDevice('Stream.wrap', options?.device ?? defaultDevice());
     const { handle } = options;
     if (typeof handle !== 'bigint' || handle < 0n || handle >= 2n ** 64n) {
       throw refuse('Stream.wrap', 'handle', 'a bigint of 64 bits', handle);
     }
-    const [raw, native] = await lane().wrapStream(device, handle);
+    const [raw, native] = await waitFor('Stream.wrap', device, options, () =>
+      lane().wrapStream(device, handle),
+    );
     return new Stream(native, device, raw);
   }
 
-  /** Resolves once all that is on it now is done. No thread waits. */
-  async synchronize(): Promise<void> {
-    await lane().synchronize(this.#handle, false);
+  /**
+   * Resolves once all that is on it now is done. No thread waits.
+   *
+   * @throws TimeoutError, AbortedError: the wait is over, what is on the stream goes on.
+   */
+  async synchronize(options: DeviceWaitOptions = {}): Promise<void> {
+    await waitFor('Stream.synchronize', this.device, options, () => lane().synchronize(this.#handle, false));
   }
 
   /** An event behind all that is on it now. */
@@ -99,9 +113,9 @@ export class Event {
     return devicesOf().eventDone(this.#handle);
   }
 
-  /** Resolves once the work before it is done. */
-  async synchronize(): Promise<void> {
-    await lane().synchronize(this.#handle, true);
+  /** Resolves once the work before it is done; throws as Stream.synchronize(). */
+  async synchronize(options: DeviceWaitOptions = {}): Promise<void> {
+    await waitFor('Event.synchronize', this.device, options, () => lane().synchronize(this.#handle, true));
   }
 
   dispose(): void {

@@ -204,6 +204,46 @@ describe.each(flavours)('%s', (flavour) => {
     await endAll(ranks);
   });
 
+  test('every wait for a device ends: at its limit, or by its signal', async () => {
+    const ranks = await gpuGroup(flavour, 2);
+    const waiting = ask(ranks[0], 'run', {
+      text: `
+        const device = group().info().device.index;
+        const buffer = await api.DeviceBuffer.allocate(64, { device });
+        const stream = await api.Stream.create({ device });
+        await group().allReduce(buffer, { dtype: 'int32', stream, resolve: 'enqueued' });
+        const event = stream.record();
+        const codes = [];
+        const code = (wait) => wait.then(() => 'done', (error) => { codes.push(error.message); return error.code; });
+        const said = [];
+        said.push(await code(stream.synchronize({ timeoutMs: 20 })));
+        said.push(await code(event.synchronize({ timeoutMs: 20 })));
+        said.push(await code(buffer.copyTo(new Int32Array(16), { stream, timeoutMs: 20 })));
+        const aborting = new AbortController();
+        const aborted = code(stream.synchronize({ signal: aborting.signal }));
+        aborting.abort();
+        said.push(await aborted);
+        said.push(await code(stream.synchronize({ timeoutMs: 0 })));
+        said.push(await code(stream.synchronize({ signal: {} })));
+        say('waited');
+        // The device goes on all the same.
+        await stream.synchronize();
+        return [said, codes[0]];`,
+    });
+    await ranks[0]?.next('waited');
+    const calling = ask(ranks[1], 'run', {
+      text: `
+        const buffer = await api.DeviceBuffer.allocate(64, { device: group().info().device.index });
+        await group().allReduce(buffer, { dtype: 'int32' });`,
+    });
+    const [said] = await valuesOf(Promise.all([waiting, calling]));
+    expect(said).toEqual([
+      ['TIMEOUT', 'TIMEOUT', 'TIMEOUT', 'ABORTED', 'INVALID_ARGUMENT', 'INVALID_ARGUMENT'],
+      expect.stringMatching(/^Stream\.synchronize: device 0 was not done within 20 ms/),
+    ]);
+    await endAll(ranks);
+  });
+
   test.runIf(flavour === 'rccl')(
     'devices that have no identity of their own are not taken for one',
     async () => {
