@@ -86,6 +86,9 @@ function unneeded(name: string, driver: DriverProbe): Finding {
   return ok(`${name} driver`, `${why}; not needed, there are devices of another kind`, { ...driver });
 }
 
+/** Groups fall back to Gloo only where no device is visible. */
+const untilThen = "until then groups on these devices fail; backend: 'gloo' does without them";
+
 function drivers(name: string, driver: DriverProbe, hasFiles: boolean, [env, variable]: Hiding): Finding {
   const subject = `${name} driver`;
   const facts = { ...driver };
@@ -99,7 +102,7 @@ function drivers(name: string, driver: DriverProbe, hasFiles: boolean, [env, var
     );
   }
   if (driver.error !== undefined) {
-    const advice = 'correct what it says; until then groups fall back to Gloo';
+    const advice = `correct what it says; ${untilThen}`;
     return warning(subject, `${where(driver)}: ${driver.error}`, advice, facts);
   }
   if (driver.devices.length === 0) {
@@ -148,6 +151,6 @@ function libraryFinding(name: string, library: LibraryProbe, deviceThere: boolea
   const text = library.error ?? 'not found';
   if (!deviceThere)
     return ok(name, library.loaded ? text : 'not found, and not needed without a device', facts);
-  const advice = `install ${name}, or name its file in NODE_COLLECTIVES_NCCL_PATH; until then groups fall back to Gloo`;
+  const advice = `install ${name}, or name its file in NODE_COLLECTIVES_NCCL_PATH; ${untilThen}`;
   return warning(name, text, advice, facts);
 }
