@@ -228,7 +228,7 @@ void DeviceOperations::watch(Clock::time_point now) {
   // Behind a message, what all ranks take part in waits no less.
   for (const auto& entry : entries_) {
     if (isMessage(entry->stamp)) continue;
-    if (entry->told || now - entry->began < mesh_.limits().calledAfter) break;
+    if (entry->told || now - entry->began < mesh_.limits().callsAfter(entry->deadline)) break;
     entry->told = true;
     mesh_.tellWaiting(entry->stamp);
     break;

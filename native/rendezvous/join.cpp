@@ -289,8 +289,8 @@ class Joiner {
         bid(letRead(std::move(joined_.hosted), true));
         return error;
       }
-      // Who is on its way is told as well, unless it is what was waited for: else it would look for this store
-      // until its deadline.
+      // Who is on its way is told as well, unless it is what was waited for: else it would look for this
+      // store until its deadline.
       joined_.hosted->linger(tellLimit(), error.code != ErrorCode::kTimeout);
       if (!joined_.hosted->linger(Millis{0}, false)) leaveStore();
       return error;

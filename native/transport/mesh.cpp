@@ -100,7 +100,7 @@ void Mesh::begin(const Stamp& stamp, const Deadline& deadline) {
   deadline_ = deadline;
   began_ = Clock::now();
   newest_ = stamp;
-  if (!remembered_.empty()) remember(stamp);
+  remember(stamp);
   waited_ = {};
   active_ = true;
   toldCalled_ = false;
@@ -324,7 +324,7 @@ void Mesh::pollLinks(Clock::time_point until, int wakeFd) {
     pollRanks_.push_back(static_cast<int>(peer));
   }
   if (active_) {
-    if (!toldCalled_) until = std::min(until, began_ + limits_.calledAfter);
+    if (!toldCalled_) until = std::min(until, began_ + limits_.callsAfter(deadline_));
     if (notices_ < limits_.noticeAfter.size())
       until = std::min(until, began_ + limits_.noticeAfter[notices_]);
   }
@@ -371,7 +371,7 @@ void Mesh::checkDeparted(const Link& link, const Stamp& stamp) {
 // Time's work within an operation: tell the others that this rank waits, and the user for whom.
 void Mesh::tick() {
   const auto waited = Clock::now() - began_;
-  if (!toldCalled_ && waited >= limits_.calledAfter) {
+  if (!toldCalled_ && waited >= limits_.callsAfter(deadline_)) {
     toldCalled_ = true;
     tellCalled();
   }

@@ -9,6 +9,7 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -79,7 +80,9 @@ inline constexpr std::array<Millis, 2> kNoticeAfter{Millis{5000}, Millis{30000}}
 struct MeshLimits {
   size_t earlyBytes = 4u << 20;  // per link: frames of later operations kept aside
   size_t earlyFrames = 1024;     // per link
-  Millis calledAfter{50};        // after so long in one wait the others are told that this rank waits
+  // After so long in one wait, or a quarter of its limit, the others are told that this rank waits.
+  Millis calledAfter{10};
+  Millis callsAfter(const Deadline& limit) const { return std::min(calledAfter, limit.limit() / 4); }
   std::array<Millis, 2> noticeAfter = kNoticeAfter;
   Heartbeat heartbeat;
 };
@@ -269,8 +272,10 @@ class Mesh {
   bool active_ = false;
   Stamp stamp_;
   uint64_t lastSeq_ = 0;
-  Stamp newest_;                   // the last operation that this rank has called, of either sort
-  std::vector<Stamp> remembered_;  // by seq modulo its size; empty until something is announced
+  Stamp newest_;  // the last operation that this rank has called, of either sort
+  // What this rank called last, by seq modulo the size, which grows once something is announced: for those
+  // that are late with another call.
+  std::vector<Stamp> remembered_{64};
   std::optional<Stamp> besideOldest_;
   Deadline deadline_ = Deadline::never();
   Clock::time_point began_;

@@ -19,7 +19,7 @@ void Mesh::announce(const Stamp& stamp) {
   if (failure_) throw Error(*failure_);
   newest_ = stamp;
   lastSeq_ = stamp.seq;
-  if (remembered_.empty()) remembered_.resize(kRemembered);
+  if (remembered_.size() < kRemembered) remembered_.assign(kRemembered, {});
   remember(stamp);
   try {
     for (const auto& link : links_) {
@@ -74,7 +74,6 @@ void Mesh::remember(const Stamp& stamp) {
 }
 
 const Stamp* Mesh::remembered(uint64_t seq) const {
-  if (remembered_.empty()) return nullptr;
   const Stamp& stamp = remembered_[seq % remembered_.size()];
   return stamp.seq == seq && seq != 0 ? &stamp : nullptr;
 }

@@ -177,10 +177,23 @@ describe('in one process', () => {
       );
       for (const { error } of await Promise.all(groups.map((group) => failureOf(group.barrier())))) {
         expect(error, error.message).toBeInstanceOf(CollectiveMismatchError);
+        // What each of the two has called, also where one of the calls is over.
+        expect(error.message.match(/called \w+\(/g), error.message).toHaveLength(2);
       }
       await closeAll(groups);
     },
   );
+
+  test('a deadline names the rank that has not come and nobody else, however short it is', async () => {
+    for (const timeoutMs of [20, 60]) {
+      const groups = await formHere(4);
+      const late = groups.slice(0, 3).map((group) => failureOf(hasUnfinishedDp(group, false, { timeoutMs })));
+      for (const { error } of await Promise.all(late)) {
+        expect(error, error.message).toMatchObject({ code: 'TIMEOUT', missing: [3] });
+      }
+      await closeAll(groups);
+    }
+  });
 
   test('abort() ends this rank at once, and the others hear who and why', async () => {
     const groups = await formHere(3);
