@@ -1,6 +1,13 @@
 /** Memory on a device. */
 import { ClosedError } from '../errors.ts';
-import { type CollectiveArray, checkArray, checkInteger, refuse } from '../group/arrays.ts';
+import {
+  type CollectiveArray,
+  checkArray,
+  checkInteger,
+  checkOptions,
+  orDefault,
+  refuse,
+} from '../group/arrays.ts';
 import {
   type DeviceWaitOptions,
   defaultDevice,
@@ -71,7 +78,8 @@ export class DeviceBuffer {
   ): Promise<DeviceBuffer> {
     const op = 'DeviceBuffer.allocate';
     checkInteger(op, 'bytes', bytes, 0, Number.MAX_SAFE_INTEGER);
-    const device = checkDevice(op, options?.device ?? defaultDevice());
+    checkOptions(op, options);
+    const device = checkDevice(op, orDefault(options.device, defaultDevice()));
     const [address, handle] = await waitFor(op, device, options, () => lane().allocate(device, bytes));
     return new DeviceBuffer({ handle, disposed: false }, 0, bytes, device, address);
   }
@@ -92,7 +100,7 @@ export class DeviceBuffer {
       throw refuse(op, 'address', 'a bigint of 64 bits, not 0', address);
     }
     checkInteger(op, 'bytes', bytes, 0, Number.MAX_SAFE_INTEGER);
-    const device = checkDevice(op, options.device ?? defaultDevice());
+    const device = checkDevice(op, orDefault(options.device, defaultDevice()));
     const [, handle] = await waitFor(op, device, options, () => lane().wrap(device, bytes, address));
     return new DeviceBuffer({ handle, disposed: false }, 0, bytes, device, address);
   }

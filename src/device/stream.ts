@@ -1,6 +1,6 @@
 /** Streams and events of a device, to order collectives with an engine's own work. */
 import { InvalidArgumentError } from '../errors.ts';
-import { checkInteger, refuse } from '../group/arrays.ts';
+import { checkInteger, checkOptions, orDefault, refuse } from '../group/arrays.ts';
 import {
   type DeviceWaitOptions,
   defaultDevice,
@@ -39,7 +39,8 @@ export class Stream {
    * @throws BackendUnavailableError where there is no GPU; InvalidArgumentError for a wrong device.
    */
   static async create(options: StreamOptions = {}): Promise<Stream> {
-    const device = checkDevice('Stream.create', options?.device ?? defaultDevice());
+    checkOptions('Stream.create', options);
+    const device = checkDevice('Stream.create', orDefault(options.device, defaultDevice()));
     const [raw, handle] = await waitFor('Stream.create', device, options, () => lane().makeStream(device));
     return new Stream(handle, device, raw);
   }
@@ -49,7 +50,8 @@ export class Stream {
    * dispose() leaves it alone. 0n is the device's default stream.
    */
   static async wrap(options: StreamOptions & { handle: bigint }): Promise<Stream> {
-    const device = checkDevice('Stream.wrap', options?.device ?? defaultDevice());
+    checkOptions('Stream.wrap', options);
+    const device = checkDevice('Stream.wrap', orDefault(options.device, defaultDevice()));
     const { handle } = options;
     if (typeof handle !== 'bigint' || handle < 0n || handle >= 2n ** 64n) {
       throw refuse('Stream.wrap', 'handle', 'a bigint of 64 bits', handle);

@@ -1,6 +1,6 @@
 /** Which backend a group has, on which device, and which way its votes go. */
 import { defaultDevice } from '../device/lane.ts';
-import { checkInteger, refuse } from './arrays.ts';
+import { checkInteger, orDefault, refuse } from './arrays.ts';
 import type { VotesChoice } from './dp.ts';
 import type { ProcessGroupOptions } from './options.ts';
 
@@ -35,7 +35,7 @@ export function backendOf(options: ProcessGroupOptions): Backend {
     const path = { path: 'cpu', reason: options.votesReason ?? 'the group has no device' } as const;
     return { name, reason, device: null, votes: path, settings: ['backend', name] };
   }
-  const index = checkInteger('create', 'device', options.device ?? defaultDevice(), 0, 65_535);
+  const index = checkInteger('create', 'device', orDefault(options.device, defaultDevice()), 0, 65_535);
   const path = votes ?? 'device';
   const why =
     options.votesReason ?? (votes === undefined ? 'the default of GPU groups' : 'asked for by name');

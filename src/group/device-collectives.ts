@@ -3,7 +3,14 @@ import { DeviceBuffer } from '../device/buffer.ts';
 import type { MemoryHandle, StreamHandle } from '../device/lane.ts';
 import { Stream } from '../device/stream.ts';
 import { DType, type OpKind, ReduceOp } from '../native/binding.ts';
-import { checkInteger, checkOptions, type DTypeName, type ReduceOpName, refuse } from './arrays.ts';
+import {
+  checkInteger,
+  checkOptions,
+  type DTypeName,
+  orDefault,
+  type ReduceOpName,
+  refuse,
+} from './arrays.ts';
 import { type Caller, type OperationOptions, peerOf, tagOf } from './collectives.ts';
 
 /** Options of every collective on device memory. */
@@ -150,7 +157,7 @@ function prepare(
   } else if (shape.inPlace !== true) {
     throw refuse(op, 'out', 'a DeviceBuffer for the result', options.out);
   }
-  const resolve = options.resolve ?? 'done';
+  const resolve = orDefault(options.resolve, 'done');
   if (resolve !== 'done' && resolve !== 'enqueued') {
     throw refuse(op, 'resolve', "'done' or 'enqueued'", resolve);
   }
@@ -184,21 +191,21 @@ const inPlace: Shape = { from: 1, to: 1, inPlace: true };
 
 export function allReduce(buffer: DeviceBuffer, options: DeviceReduceOptions): DeviceCall {
   const call = prepare('allReduce', buffer, options, inPlace);
-  return { ...call, reduceOp: reduceOpOf('allReduce', options.op ?? 'sum') };
+  return { ...call, reduceOp: reduceOpOf('allReduce', orDefault(options.op, 'sum')) };
 }
 
 export function broadcast(group: Caller, buffer: DeviceBuffer, options: DeviceRootOptions): DeviceCall {
   const call = prepare('broadcast', buffer, { ...options, out: undefined } as DeviceOptions, inPlace);
-  return { ...call, root: checkInteger('broadcast', 'root', options.root ?? 0, 0, group.size - 1) };
+  return { ...call, root: checkInteger('broadcast', 'root', orDefault(options.root, 0), 0, group.size - 1) };
 }
 
 export function reduce(group: Caller, buffer: DeviceBuffer, options: DeviceReduceToOptions): DeviceCall {
   checkOptions('reduce', options);
-  const root = checkInteger('reduce', 'root', options.root ?? 0, 0, group.size - 1);
+  const root = checkInteger('reduce', 'root', orDefault(options.root, 0), 0, group.size - 1);
   const { out, ...rest } = options;
   const mine = root === group.rank && out !== undefined ? { ...rest, out } : rest;
   const call = prepare('reduce', buffer, mine, inPlace);
-  return { ...call, root, reduceOp: reduceOpOf('reduce', options.op ?? 'sum') };
+  return { ...call, root, reduceOp: reduceOpOf('reduce', orDefault(options.op, 'sum')) };
 }
 
 export function allGather(group: Caller, buffer: DeviceBuffer, options: DeviceOutOptions): DeviceCall {
@@ -211,7 +218,7 @@ export function reduceScatter(
   options: DeviceReduceScatterOptions,
 ): DeviceCall {
   const call = prepare('reduceScatter', buffer, options, { from: group.size, to: 1, block: group.rank });
-  return { ...call, reduceOp: reduceOpOf('reduceScatter', options.op ?? 'sum') };
+  return { ...call, reduceOp: reduceOpOf('reduceScatter', orDefault(options.op, 'sum')) };
 }
 
 export function allToAll(group: Caller, buffer: DeviceBuffer, options: DeviceOutOptions): DeviceCall {

@@ -152,6 +152,9 @@ export async function statelessInitDpGroup(
   if (typeof onWarning !== 'function') {
     throw refuse('statelessInitDpGroup', 'onWarning', 'a function', onWarning);
   }
+  if (options.settings !== undefined && (typeof options.settings !== 'object' || options.settings === null)) {
+    throw refuse('statelessInitDpGroup', 'settings', 'an object of strings', options.settings);
+  }
   const choice = options.backend === undefined ? config.dpBackend?.() : undefined;
   const settings = { ...config.dpSettings?.(), ...options.settings };
   const backend = choice?.backend ?? options.backend ?? 'gloo';

@@ -184,9 +184,9 @@ function portsOf(options: ProcessGroupOptions): number[] {
 const longestHeartbeatMs = 3_600_000;
 
 function checkHeartbeat(options: ProcessGroupOptions): { heartbeatMs: number; deadAfterMs: number } {
-  const { heartbeatMs = defaultHeartbeatMs, deadAfterMs = Math.max(defaultDeadAfterMs, 2 * heartbeatMs) } =
-    options;
+  const { heartbeatMs = defaultHeartbeatMs } = options;
   checkInteger('create', 'heartbeatMs', heartbeatMs, 1, longestHeartbeatMs);
+  const { deadAfterMs = Math.max(defaultDeadAfterMs, 2 * heartbeatMs) } = options;
   checkInteger('create', 'deadAfterMs', deadAfterMs, 2 * heartbeatMs, 24 * longestHeartbeatMs);
   return { heartbeatMs, deadAfterMs };
 }
