@@ -160,7 +160,7 @@ export class ProcessGroup {
    * @returns the array that holds the result.
    */
   allReduce<T extends CollectiveArray>(array: T, options?: AllReduceOptions<T>): Promise<T>;
-  /** On device memory: docs/gpu.md. */
+  /** On device memory: docs/devices.md. */
   allReduce(buffer: DeviceBuffer, options: DeviceReduceOptions): Promise<DeviceBuffer>;
   async allReduce(
     array: CollectiveArray | DeviceBuffer,
@@ -176,7 +176,7 @@ export class ProcessGroup {
 
   /** Every rank gets `root`'s values, in place. All ranks give arrays of the same type and length. */
   broadcast<T extends CollectiveArray>(array: T, options?: BroadcastOptions): Promise<T>;
-  /** On device memory: docs/gpu.md. */
+  /** On device memory: docs/devices.md. */
   broadcast(buffer: DeviceBuffer, options: DeviceRootOptions): Promise<DeviceBuffer>;
   async broadcast(
     array: CollectiveArray | DeviceBuffer,
@@ -192,7 +192,7 @@ export class ProcessGroup {
 
   /** Every rank gets all ranks' arrays, one after the other in rank order. */
   allGather<T extends CollectiveArray>(array: T, options?: AllGatherOptions<T>): Promise<T>;
-  /** On device memory: docs/gpu.md. */
+  /** On device memory: docs/devices.md. */
   allGather(buffer: DeviceBuffer, options: DeviceOutOptions): Promise<DeviceBuffer>;
   async allGather(
     array: CollectiveArray | DeviceBuffer,
@@ -213,7 +213,7 @@ export class ProcessGroup {
    * @returns on the root the array that holds the result, elsewhere the input.
    */
   reduce<T extends CollectiveArray>(array: T, options?: ReduceOptions<T>): Promise<T>;
-  /** On device memory: docs/gpu.md. */
+  /** On device memory: docs/devices.md. */
   reduce(buffer: DeviceBuffer, options: DeviceReduceToOptions): Promise<DeviceBuffer>;
   async reduce(
     array: CollectiveArray | DeviceBuffer,
@@ -234,7 +234,7 @@ export class ProcessGroup {
    * @returns the array that holds this rank's block: `out`, or a new one.
    */
   reduceScatter<T extends CollectiveArray>(array: T, options?: ReduceScatterOptions<T>): Promise<T>;
-  /** On device memory: docs/gpu.md. */
+  /** On device memory: docs/devices.md. */
   reduceScatter(buffer: DeviceBuffer, options: DeviceReduceScatterOptions): Promise<DeviceBuffer>;
   async reduceScatter(
     array: CollectiveArray | DeviceBuffer,
@@ -255,7 +255,7 @@ export class ProcessGroup {
    * @returns the array that holds the result: `out`, or a new one.
    */
   allToAll<T extends CollectiveArray>(array: T, options?: AllToAllOptions<T>): Promise<T>;
-  /** On device memory: docs/gpu.md. */
+  /** On device memory: docs/devices.md. */
   allToAll(buffer: DeviceBuffer, options: DeviceOutOptions): Promise<DeviceBuffer>;
   async allToAll(
     array: CollectiveArray | DeviceBuffer,
@@ -278,7 +278,7 @@ export class ProcessGroup {
    * when they are done. docs/collectives.md has what can wait for ever.
    */
   send(array: CollectiveArray, options: SendOptions): Promise<void>;
-  /** On device memory: docs/gpu.md. */
+  /** On device memory: docs/devices.md. */
   send(buffer: DeviceBuffer, options: DeviceSendOptions): Promise<void>;
   async send(array: CollectiveArray | DeviceBuffer, options: SendOptions | DeviceSendOptions): Promise<void> {
     if (DeviceBuffer.is(array)) {
@@ -295,7 +295,7 @@ export class ProcessGroup {
    * @returns the array.
    */
   recv<T extends CollectiveArray>(array: T, options: RecvOptions): Promise<T>;
-  /** On device memory: docs/gpu.md. */
+  /** On device memory: docs/devices.md. */
   recv(buffer: DeviceBuffer, options: DeviceRecvOptions): Promise<DeviceBuffer>;
   async recv(
     array: CollectiveArray | DeviceBuffer,

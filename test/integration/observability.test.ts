@@ -199,6 +199,27 @@ test('a subscriber hears of every operation, before its promise settles; of vote
   await closeAll(groups);
 });
 
+test('groups that form and close are told, each once', async () => {
+  const heard: string[] = [];
+  const listenTo = (what: string) => {
+    const listener = (message: unknown) => {
+      const { groupName, rank, size } = message as { groupName: string; rank: number; size: number };
+      if (groupName === 'told') heard.push(`${what} ${rank} of ${size}`);
+    };
+    subscribe(`node-collectives:${what}`, listener);
+    return () => unsubscribe(`node-collectives:${what}`, listener);
+  };
+  const stop = ['formed', 'closed'].map(listenTo);
+  try {
+    const groups = await formHere(2, { groupName: 'told' });
+    expect(heard.toSorted()).toEqual(['formed 0 of 2', 'formed 1 of 2']);
+    await closeAll(groups);
+    expect(heard.slice(2).toSorted()).toEqual(['closed 0 of 2', 'closed 1 of 2']);
+  } finally {
+    for (const each of stop) each();
+  }
+});
+
 test('a failed operation is told as well', async () => {
   const heard: OperationMessage[] = [];
   const listener = (message: unknown) => heard.push(message as OperationMessage);
