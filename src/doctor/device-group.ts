@@ -1,10 +1,6 @@
 /** Whether a group forms on this machine's devices, and how fast it is there. */
-import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { runProgram } from './child.ts';
 import { type Finding, ok, warning } from './finding.ts';
-
-/** Begins the line that device-ranks.ts says; libraries may print others. */
-export const mark = 'device-ranks: ';
 
 /** What device-ranks.ts has found. */
 export type DeviceRanks =
@@ -30,20 +26,13 @@ export async function deviceGroup(
   { initTimeoutMs, totalMs }: DeviceGroupLimits = usual,
 ): Promise<Finding> {
   const size = Math.min(devices, most);
-  const program = fileURLToPath(new URL('./device-ranks.js', import.meta.url));
-  const args = [program, String(size), String(initTimeoutMs)];
-  const { said, how } = await new Promise<{ said: string; how: string }>((resolve) => {
-    const options = { env, timeout: totalMs, killSignal: 'SIGKILL', maxBuffer: 2 ** 26 } as const;
-    execFile(process.execPath, args, options, (error, stdout, stderr) => {
-      const end = error?.killed
-        ? `it did not come to an end within ${totalMs} ms`
-        : `its process ended with ${error?.signal ?? error?.code ?? 0}: ${lastLine(stderr)}`;
-      resolve({ said: stdout, how: end });
-    });
+  const { found, how } = await runProgram<DeviceRanks>({
+    name: 'device-ranks',
+    args: [String(size), String(initTimeoutMs)],
+    env,
+    totalMs,
   });
-  const line = said.split('\n').find((each) => each.startsWith(mark));
-  if (line === undefined) return bad(size, how);
-  const found = JSON.parse(line.slice(mark.length)) as DeviceRanks;
+  if (found === undefined) return bad(size, how);
   if (found.error !== undefined) return bad(size, `${found.error.message} (${found.error.code})`);
   const { library, formedMs, voteMicros } = found;
   return ok(
@@ -61,8 +50,4 @@ function bad(size: number, why: string): Finding {
     'NCCL_DEBUG=INFO makes the library say more; is another program using the devices?',
     { size, why },
   );
-}
-
-function lastLine(text: string): string {
-  return text.trim().split('\n').at(-1) ?? '';
 }

@@ -1,12 +1,11 @@
 /**
- * Forms a group with a rank on each of the first N devices, and votes over it. A program of its own, started by
- * device-group.ts, since a broken driver or library may end its process, or never come back.
- *
- * argv: N, initTimeoutMs. Says `device-ranks: ` and JSON on stdout: what was found, or `error`.
+ * Forms a group with a rank on each of the first N devices, and votes over it. A program of its own, see child.ts,
+ * started by device-group.ts; argv: N, initTimeoutMs.
  */
 import { CollectivesError } from '../errors.ts';
 import { dieWithParent } from '../process/die-with-parent.ts';
-import { type DeviceRanks, mark } from './device-group.ts';
+import { say } from './child.ts';
+import type { DeviceRanks } from './device-group.ts';
 import { measure } from './measure.ts';
 
 const votes = 100;
@@ -28,5 +27,4 @@ async function onDevices(): Promise<DeviceRanks> {
 }
 
 dieWithParent();
-// Written at once: what is left of a broken library may end this process otherwise.
-process.stdout.write(`\n${mark}${JSON.stringify(await onDevices())}\n`, () => process.exit(0));
+say('device-ranks', await onDevices());

@@ -1,9 +1,10 @@
 /** All that `node-collectives doctor` looks at, in the order in which things depend on each other. */
-import { binding } from '../native/binding.ts';
+import type { DeviceProbe } from '../native/binding.ts';
+import { runProgram } from './child.ts';
 import { deviceGroup } from './device-group.ts';
 import { environment } from './environment.ts';
 import { type Machine, machine } from './files.ts';
-import type { Section } from './finding.ts';
+import { type Finding, type Section, warning } from './finding.ts';
 import { type DeviceFiles, gpus, usableDevices } from './gpus.ts';
 import { twoRanks } from './group.ts';
 import { limits } from './limits.ts';
@@ -26,12 +27,21 @@ function deviceFiles(on: Machine): DeviceFiles {
   };
 }
 
+/** Drivers take seconds to wake up. */
+const probeMs = 30_000;
+
+function unknown(how: string): Finding {
+  const advice = 'groups on devices fail here as well; does nvidia-smi or rocm-smi come to an end?';
+  return warning('drivers', `looking at drivers and libraries failed: ${how}`, advice, { how });
+}
+
 /** The devices, and groups here and on them. */
 async function groups(on: Machine, env: NodeJS.ProcessEnv, useDevices: boolean): Promise<Section[]> {
-  const probe = binding().probeDevices();
-  const count = usableDevices(probe);
+  const { found, how } = await runProgram<DeviceProbe>({ name: 'device-probe', env, totalMs: probeMs });
+  const count = found === undefined ? 0 : usableDevices(found);
+  const findings = found === undefined ? [unknown(how)] : gpus(found, deviceFiles(on), env);
   return [
-    { title: 'GPUs', findings: gpus(probe, deviceFiles(on), env) },
+    { title: 'GPUs', findings },
     {
       title: 'Group',
       findings: [await twoRanks(), ...(useDevices && count > 0 ? [await deviceGroup(count, env)] : [])],

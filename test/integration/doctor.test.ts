@@ -118,6 +118,15 @@ describe.each<{ flavour: Flavour; driver: string; library: string; hide: string;
     expect(about(`${driver} driver`)?.text).toContain(hide);
   });
 
+  test.skipIf(!built)('a driver that takes its process with it is a warning', () => {
+    // The stand-ins end the process at a fault that they do not know.
+    const { code, about } = found({ ...standins({ flavour }), NC_STANDIN_FAULTS: 'no-such-fault' });
+    expect(code).toBe(0);
+    expect(about('drivers')).toMatchObject({ status: 'warning' });
+    expect(about('drivers')?.text).toMatch(/its process ended with \w+: .*no-such-fault/s);
+    expect(about('two ranks')).toMatchObject({ status: 'ok' });
+  });
+
   test.skipIf(!built)('a driver that cannot start', () => {
     const { code, about } = found(standins({ flavour, faults: { [fault]: 100 } }));
     expect(code).toBe(0);
