@@ -75,6 +75,13 @@ async function kill(crew: Crew, storePort: number, draw: Random): Promise<void> 
   try {
     if (phase === 'closing') {
       await Promise.all(others.map((sailor) => sailor.next(['left'], hangMs)));
+      // Who had closed before heard nothing; who heard of a loss has to name this one.
+      for (const knew of others.map((sailor) => sailor.peek('knew'))) {
+        if (knew === undefined) continue;
+        const wrong = misnamed(knew.error, { rank: victim, pid: dying.pid, early: false });
+        if (wrong !== undefined) throw new Error(`${wrong}: ${JSON.stringify(knew.error)}`);
+        count(`${knew.error.code} while closing`);
+      }
       count('closed');
       for (const sailor of sailors) crew.giveBack(sailor);
       return;
