@@ -16,8 +16,10 @@ export interface DoctorOptions {
   masterAddr?: string;
   env?: NodeJS.ProcessEnv;
   on?: Machine;
-  /** Whether a group may be formed on the devices, where there are two or more. Default true. */
+  /** Whether a group may be formed on the devices, where there are any. Default true. */
   useDevices?: boolean;
+  /** For looking at drivers and libraries, which take seconds to wake up; then that is given up. Default 30 s. */
+  probeMs?: number;
 }
 
 function deviceFiles(on: Machine): DeviceFiles {
@@ -27,16 +29,15 @@ function deviceFiles(on: Machine): DeviceFiles {
   };
 }
 
-/** Drivers take seconds to wake up. */
-const probeMs = 30_000;
-
 function unknown(how: string): Finding {
   const advice = 'groups on devices fail here as well; does nvidia-smi or rocm-smi come to an end?';
   return warning('drivers', `looking at drivers and libraries failed: ${how}`, advice, { how });
 }
 
+type Looking = Required<Omit<DoctorOptions, 'masterAddr'>>;
+
 /** The devices, and groups here and on them. */
-async function groups(on: Machine, env: NodeJS.ProcessEnv, useDevices: boolean): Promise<Section[]> {
+async function groups({ on, env, useDevices, probeMs }: Looking): Promise<Section[]> {
   const { found, how } = await runProgram<DeviceProbe>({ name: 'device-probe', env, totalMs: probeMs });
   const count = found === undefined ? 0 : usableDevices(found);
   const findings = found === undefined ? [unknown(how)] : gpus(found, deviceFiles(on), env);
@@ -55,6 +56,7 @@ export async function examine({
   env = process.env,
   on = machine,
   useDevices = true,
+  probeMs = 30_000,
 }: DoctorOptions): Promise<Section[]> {
   const first = { title: 'Runtime', findings: runtime(on, process.versions) };
   const loads = first.findings.every(({ subject, status }) => subject !== 'addon' || status === 'ok');
@@ -66,6 +68,6 @@ export async function examine({
       findings: await network(on, env, masterAddr ?? env['VLLM_DP_MASTER_IP'] ?? env['MASTER_ADDR']),
     },
     { title: 'Limits', findings: limits(on) },
-    ...(loads ? await groups(on, env, useDevices) : []),
+    ...(loads ? await groups({ on, env, useDevices, probeMs }) : []),
   ];
 }

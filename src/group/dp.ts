@@ -195,17 +195,16 @@ export async function statelessInitDpGroup(
   return joinOnAny(config, { ...base, masterPort: usable.length > 0 ? usable : next }, onWarning);
 }
 
+type Given = Omit<StatelessInitOptions, 'onWarning' | 'groupName'>;
+
 /** The options, where the configuration has chosen CPUs; what they ask of devices is checked by create() alone. */
 function withoutDevice({
   device: _device,
   ncclPath: _ncclPath,
-  votes,
   ...rest
-}: Omit<StatelessInitOptions, 'onWarning' | 'groupName'>): Omit<
-  StatelessInitOptions,
-  'onWarning' | 'groupName'
-> {
-  return votes === undefined || votes === 'device' ? rest : { ...rest, votes };
+}: Given): Given & Pick<ProcessGroupOptions, 'votesReason'> {
+  if (rest.votes !== 'device') return rest;
+  return { ...rest, votes: 'cpu', votesReason: "'device' was asked for, but the group has no device" };
 }
 
 /**

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import type { DeviceGroupLimits } from '../../src/doctor/device-group.ts';
+import type { DoctorOptions } from '../../src/doctor/doctor.ts';
 import type { Finding, Section } from '../../src/doctor/finding.ts';
 import { type Flavour, standins, standinsBuilt } from '../helpers/standins.ts';
 
@@ -59,6 +60,20 @@ test('wrong arguments', () => {
   const { code, err } = doctor(['--jsn']);
   expect(code).toBe(2);
   expect(err).toContain('--json');
+});
+
+test('drivers that do not come back in time are a warning', async () => {
+  // As doctor runs it, with a limit that no process keeps.
+  const { examine } = (await import(new URL('../../dist/doctor/doctor.js', import.meta.url).href)) as {
+    examine: (options: DoctorOptions) => Promise<Section[]>;
+  };
+  const sections = await examine({ probeMs: 1 });
+  const findings = sections.flatMap((section) => section.findings);
+  expect(findings.find(({ subject }) => subject === 'drivers')).toMatchObject({
+    status: 'warning',
+    text: 'looking at drivers and libraries failed: it did not come to an end within 1 ms',
+  });
+  expect(findings.find(({ subject }) => subject === 'two ranks')).toMatchObject({ status: 'ok' });
 });
 
 describe.each<{ flavour: Flavour; driver: string; library: string; hide: string; fault: string }>([

@@ -49,6 +49,26 @@ describe.each(flavours)('%s', (flavour) => {
     await endAll(ranks);
   });
 
+  test('what the loaded version does not reduce is refused with that version, and the group goes on', async () => {
+    const ranks = await gpuGroup(flavour, 2);
+    const [version, since] =
+      flavour === 'nccl' ? ['NCCL 2.22.3', 'since 2.24.0'] : ['RCCL 2.18.3', 'since 2.20.0'];
+    for (const type of eightBit) {
+      await valuesOf(askAll(ranks, 'allocate', { bytes: 16 }));
+      for (const { error } of await askAll(ranks, 'reduce', { options: { dtype: type } })) {
+        expect(error).toMatchObject({ code: 'UNSUPPORTED', name: 'UnsupportedError' });
+        for (const part of [type, since, `unsupported by ${version}`]) expect(error.message).toContain(part);
+      }
+      await valuesOf(askAll(ranks, 'dispose'));
+    }
+    const calls = [
+      { op: 'allReduce', type: 'float32', length: 4, reduceOp: 'sum' },
+      { op: 'allGather', type: 'float8e4m3', length: 4 },
+    ];
+    for (const wrong of await valuesOf(askAll(ranks, 'collectives', { calls }))) expect(wrong).toEqual([]);
+    await endAll(ranks);
+  });
+
   test('streams: order by an event, by waiting, by being the same', async () => {
     const ranks = await gpuGroup(flavour, 2, () => ({ NC_STANDIN_DELAY_US: '2000' }));
     await valuesOf(formAll(ranks, {}, 'h'));

@@ -15,6 +15,33 @@ import {
   untilThread,
   valuesOf,
 } from '../helpers/gpu-ranks.ts';
+import type { RankProcess } from '../helpers/ranks.ts';
+import { standinFile } from '../helpers/standins.ts';
+
+/** Has all processes form the group of a configuration, on a machine with that many devices. */
+async function formConfigured(
+  ranks: readonly RankProcess[],
+  settings: object,
+  deviceCount: number,
+  options: object = {},
+): Promise<Answer[]> {
+  const port = await freePort();
+  return Promise.all(
+    ranks.map((process, rank) =>
+      ask(process, 'configured', {
+        settings,
+        options,
+        host: { platform: 'cuda', deviceCount, distBackend: 'nccl', customAllReduce: true },
+        env: {
+          VLLM_DP_SIZE: String(ranks.length),
+          VLLM_DP_RANK: String(rank),
+          VLLM_DP_MASTER_IP: '127.0.0.1',
+          VLLM_DP_MASTER_PORT: String(port),
+        },
+      }),
+    ),
+  );
+}
 
 /** All have the same error, and all but one as a consequence. */
 function expectSame(answers: Answer[], code: string, text: RegExp): void {
@@ -59,6 +86,16 @@ describe.each(flavours)('%s', (flavour) => {
     expectSame(answers, 'BACKEND_UNAVAILABLE', /\/nowhere\/libnccl\.so/);
     expect(answers.map(({ error }) => error.consequence)).toEqual([true, undefined]);
     await endAll(ranks, []);
+
+    // A library of another kind under that name.
+    const other = { NODE_COLLECTIVES_NCCL_PATH: standinFile('libnvidia-ml.so.1') };
+    const without = await gpuProcesses(flavour, 2, (rank) => (rank === 1 ? other : {}));
+    expectSame(
+      await formAll(without),
+      'BACKEND_UNAVAILABLE',
+      /libnvidia-ml\.so\.1.*: another library: it has no ncclGetVersion\(\)/,
+    );
+    await endAll(without, []);
   });
 
   test('versions that differ are refused with both', async () => {
@@ -154,24 +191,8 @@ describe.each(flavours)('%s', (flavour) => {
 
   test('the parallel configuration chooses the backend and the votes', async () => {
     const ranks = await gpuProcesses(flavour, 2, (rank) => ({ LOCAL_RANK: String(rank) }));
-    const form = async (settings: object, deviceCount: number, options: object = {}) => {
-      const port = await freePort();
-      return Promise.all(
-        ranks.map((process, rank) =>
-          ask(process, 'configured', {
-            settings,
-            options,
-            host: { platform: 'cuda', deviceCount, distBackend: 'nccl', customAllReduce: true },
-            env: {
-              VLLM_DP_SIZE: '2',
-              VLLM_DP_RANK: String(rank),
-              VLLM_DP_MASTER_IP: '127.0.0.1',
-              VLLM_DP_MASTER_PORT: String(port),
-            },
-          }),
-        ),
-      );
-    };
+    const form = (settings: object, deviceCount: number, options?: object) =>
+      formConfigured(ranks, settings, deviceCount, options);
     for (const [setting, path] of [
       [true, 'cpu'],
       [false, 'device'],
@@ -191,11 +212,15 @@ describe.each(flavours)('%s', (flavour) => {
     }
     // A process that sees no device falls back, and says so: each time to who listens, once to the process. What was
     // asked of devices does not stand in the way.
-    const lost = { device: 0, ncclPath: '/opt/nccl/libnccl.so.2', votes: 'device' };
-    for (const options of [{}, lost, { votes: 'cpu' }]) {
+    const asked = { device: 0, ncclPath: '/opt/nccl/libnccl.so.2', votes: 'device' };
+    for (const [options, reason] of [
+      [{}, 'disableNcclForDpSynchronization is null; the group has no device'],
+      [asked, "'device' was asked for, but the group has no device"],
+      [{ votes: 'cpu' }, 'the group has no device'],
+    ] as const) {
       const infos = await valuesOf(form({}, 0, options));
       for (const info of infos) {
-        expect(info).toMatchObject({ backend: 'gloo', votes: { path: 'cpu' } });
+        expect(info).toMatchObject({ backend: 'gloo', votes: { path: 'cpu', reason } });
         expect((info as { backendReason: string }).backendReason).toContain('sees no device');
       }
       for (const rank of ranks) {
@@ -209,10 +234,30 @@ describe.each(flavours)('%s', (flavour) => {
     for (const { error } of await form({}, 0, { backend: 'nccl', device: 99 })) {
       expect(error).toMatchObject({ code: 'INVALID_ARGUMENT' });
     }
-    for (const { error } of await form({}, 0, { backend: 'gloo', device: 0 })) {
-      expect(error).toMatchObject({ code: 'INVALID_ARGUMENT' });
-      expect(error.message).toContain('device');
+    for (const [option, value] of Object.entries(asked)) {
+      for (const { error } of await form({}, 0, { backend: 'gloo', [option]: value })) {
+        expect(error).toMatchObject({ code: 'INVALID_ARGUMENT' });
+        expect(error.message).toContain(option);
+      }
     }
     await endAll(ranks, []);
+  });
+
+  test('NCCL by name fails where there is no device, or no driver, and does not fall back', async () => {
+    const hidden = flavour === 'nccl' ? 'CUDA_VISIBLE_DEVICES' : 'HIP_VISIBLE_DEVICES';
+    const driver = flavour === 'nccl' ? 'NODE_COLLECTIVES_CUDA_PATH' : 'NODE_COLLECTIVES_HIP_PATH';
+    for (const [variable, value] of [
+      [hidden, ''],
+      [driver, '/nowhere/driver.so'],
+    ] as const) {
+      const ranks = await gpuProcesses(flavour, 2, () => ({ [variable]: value }));
+      const answers = await formConfigured(ranks, {}, 0, { backend: 'nccl' });
+      for (const { error } of answers) {
+        expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE' });
+        expect(error.message).toContain(value === '' ? variable : value);
+      }
+      await endAll(ranks, []);
+      for (const rank of ranks) expect(rank.output).not.toMatch(/fallback|BACKEND_FALLBACK/);
+    }
   });
 });

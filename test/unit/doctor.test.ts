@@ -249,6 +249,7 @@ describe('GPUs', () => {
     expect(about(findings, 'peer access')).toMatchObject({ status: 'warning', text: 'not between 0-1' });
     expect(about(findings, 'NCCL')).toMatchObject({ status: 'warning' });
     expect(about(findings, 'NCCL').advice).toContain('NODE_COLLECTIVES_NCCL_PATH');
+    expect(about(findings, 'NCCL').advice).toContain('until then groups on these devices fail');
   });
 
   test("another maker's library that lies about is nothing to warn of where there are devices", () => {
