@@ -1,9 +1,15 @@
 /** `npm run bench -- NAME [options]` */
 import { config } from './config.ts';
+import { mismatch } from './mismatch.ts';
 import { peers } from './peers.ts';
 import { votes } from './votes.ts';
 
-const benches: Record<string, (args: string[]) => Promise<void>> = { config, peers, votes };
+const benches: Record<string, (args: string[]) => Promise<void>> = {
+  config,
+  mismatch,
+  peers,
+  votes,
+};
 
 const [name = '', ...args] = process.argv.slice(2);
 const bench = benches[name];

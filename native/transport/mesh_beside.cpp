@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "transport/comparison.h"
 #include "transport/link.h"
 #include "transport/mesh.h"
 
@@ -19,6 +20,7 @@ void Mesh::announce(const Stamp& stamp) {
   if (failure_) throw Error(*failure_);
   newest_ = stamp;
   lastSeq_ = stamp.seq;
+  if constexpr (!kComparesCalls) return checkStaying(stamp);
   if (remembered_.size() < kRemembered) remembered_.assign(kRemembered, {});
   remember(stamp);
   try {
@@ -70,6 +72,7 @@ const Stamp* Mesh::concerned() const {
 }
 
 void Mesh::remember(const Stamp& stamp) {
+  if constexpr (!kComparesCalls) return;
   remembered_[stamp.seq % remembered_.size()] = stamp;
 }
 

@@ -2,6 +2,7 @@
 // the two tells the other what it has called: the n-th that is sent has to be the n-th that is received.
 #include <algorithm>
 
+#include "transport/comparison.h"
 #include "transport/describe.h"
 #include "transport/link.h"
 #include "transport/mesh.h"
@@ -26,11 +27,12 @@ const DeviceMessages& Mesh::deviceMessages(const Stamp& message) const {
 }
 
 bool Mesh::met(const Stamp& message) const {
-  return deviceMessages(message).announced >= message.seq;
+  return !kComparesCalls || deviceMessages(message).announced >= message.seq;
 }
 
 void Mesh::announceMessage(const Stamp& stamp, uint64_t tag) {
   if (failure_) throw Error(*failure_);
+  if constexpr (!kComparesCalls) return;
   Link& link = *links_[static_cast<size_t>(stamp.root)];
   DeviceMessages& messages = stamp.kind == OpKind::kSend ? link.deviceSends : link.deviceReceives;
   const DeviceMessages::Called called{stamp, tag};
