@@ -289,6 +289,8 @@ class Finder {
                        " ms. Met on the candidates:";
     for (const Probe& probe : probes_)
       text += "\n  " + probe.candidate().address.text() + ": " + probe.finding();
+    facts.peer = 0;
+    facts.missing = {0};
     text += "\nCheck that rank 0 runs, that all ranks have the same address, ports, group name and job id";
     return Error(ErrorCode::kRendezvous, text, facts);
   }

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { isIP } from 'node:net';
 import { nearest } from '../config/nearest.ts';
-import { AbortedError, InvalidArgumentError } from '../errors.ts';
+import { AbortedError, InvalidArgumentError, TimeoutError } from '../errors.ts';
 import type { NativeGroupOptions } from '../native/binding.ts';
 import { abortable, abortReason } from '../net/abortable.ts';
 import { allowedAddresses, resolveWithin } from '../net/hosts.ts';
@@ -335,13 +335,20 @@ async function locate(
   const { rank, groupName } = native;
   let host = masterAddr;
   if (store !== undefined) {
+    const late = `join: the coordination store gave no address of group '${groupName}' within ${initTimeoutMs} ms`;
+    // The others wait for rank 0's word; rank 0 for the store alone.
+    const facts = rank === 0 ? { rank, op: 'join' } : { rank, op: 'join', peer: 0, missing: [0] };
     const where = await within(
       initTimeoutMs,
       abortable('join', signal, () => coordinate(store, settled, masterAddr, end, signal)),
-      `join: the coordination store gave no address of group '${groupName}' within ${initTimeoutMs} ms`,
-      // The others wait for rank 0's word; rank 0 for the store alone.
-      rank === 0 ? { rank, op: 'join' } : { rank, op: 'join', peer: 0, missing: [0] },
-    );
+      late,
+      facts,
+    ).catch((cause) => {
+      // The store's own limit, which ends at the same moment, knows of keys only.
+      throw cause instanceof TimeoutError && cause.op !== 'join'
+        ? new TimeoutError(late, facts, { cause })
+        : cause;
+    });
     host = where?.host ?? masterAddr;
     native.ports = [where?.port ?? 0];
   }

@@ -1,5 +1,6 @@
 /** Rank processes that live on from one round to the next; only the killed are replaced. */
 import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { Command, Said } from './protocol.ts';
 
@@ -21,6 +22,8 @@ export class Sailor {
   /** Set before it is killed on purpose; any other end is a crash. */
   doomed = false;
   ended: string | undefined;
+  /** Its group of this round stood. */
+  formed = false;
   output = '';
   #said: Said[] = [];
   #wake: (() => void) | undefined;
@@ -40,6 +43,7 @@ export class Sailor {
     }
     this.child.on('message', (message) => {
       this.#said.push(message as Said);
+      if ((message as Said).event === 'formed') this.formed = true;
       this.#wake?.();
     });
     this.child.on('error', () => {}); // a message to a process that was killed
@@ -85,6 +89,12 @@ export class Sailor {
     }
   }
 
+  /** Once it has ended, and all that it had said has been read. */
+  async gone(): Promise<void> {
+    if (this.child.connected) await once(this.child, 'disconnect');
+    if (this.ended === undefined) await once(this.child, 'exit');
+  }
+
   /** What it has said of this sort, without waiting. */
   peek<E extends Said['event']>(event: E): Extract<Said, { event: E }> | undefined {
     return this.#said.find((said) => said.event === event) as Extract<Said, { event: E }> | undefined;
@@ -92,6 +102,7 @@ export class Sailor {
 
   forget(): void {
     this.#said = [];
+    this.formed = false;
   }
 }
 

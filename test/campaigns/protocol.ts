@@ -6,7 +6,12 @@ export interface Facts {
   code: string;
   message: string;
   rank?: number;
+  host?: string;
+  pid?: number;
+  op?: string;
+  seq?: number;
   peer?: number;
+  peerHost?: string;
   peerPid?: number;
   detectedBy?: number;
   consequence?: boolean;
@@ -26,6 +31,7 @@ export type Command =
   /** So many operations, then what they cost. */
   | { do: 'sail'; steps: number; seed: number; scale: number }
   | { do: 'info' }
+  | { do: 'ping' }
   | { do: 'abort'; how: 'call' | 'signal'; reason: string }
   | { do: 'leave' };
 
@@ -38,6 +44,7 @@ export type Said =
   | { event: 'aborting'; at: number }
   | { event: 'reformed'; at: number; began: number; rank: number; size: number }
   | { event: 'sailed'; at: number; voteMicros: number; held: Held }
+  | { event: 'pong'; at: number }
   | { event: 'info'; at: number; next: Record<string, unknown> }
   | { event: 'left'; at: number; ms: number };
 

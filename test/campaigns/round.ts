@@ -71,38 +71,39 @@ export async function disband(crew: Crew, sailors: readonly Sailor[]): Promise<v
   for (const sailor of sailors) crew.giveBack(sailor);
 }
 
-type Verdict = Extract<Said, { event: 'ended' | 'knew' }>;
+export type Verdict = Extract<Said, { event: 'ended' | 'knew' }> & { rank: number };
 
-export interface Blame {
-  rank: number;
-  pid: number;
-  /** It may have died before anybody could know it: then it is named as missing. */
-  early: boolean;
+/** What those of a round's sailors say about its end that nobody stopped, and when they knew. */
+export function verdicts(sailors: readonly Sailor[], phase: Phase): Promise<Verdict[]> {
+  const all = sailors.map(async (sailor, rank) =>
+    sailor.doomed ? [] : [{ ...(await verdict(sailor, phase)), rank }],
+  );
+  return Promise.all(all).then((each) => each.flat());
 }
 
-/** What is wrong with how a survivor names the dead, or nothing. */
-export function misnamed(error: Facts, { rank, pid, early }: Blame): string | undefined {
-  if (error.code === 'RANK_LOST') {
-    if (error.peer !== rank) return `it names rank ${error.peer}`;
-    if (error.peerPid !== undefined && error.peerPid !== pid) return `it names pid ${error.peerPid}`;
-    if (error.rank !== rank) return `its rank is ${error.rank}`;
-    if (error.detectedBy === rank || error.detectedBy === undefined)
-      return `it says that rank ${error.detectedBy} saw it`;
-    return undefined;
-  }
-  if (!early) return `it is ${error.code}`;
-  if (error.code !== 'TIMEOUT' && error.code !== 'RENDEZVOUS_FAILED') return `it is ${error.code}`;
-  // Rank 0 itself is what the others look for; it cannot be missing from its own store.
-  if (rank === 0) return undefined;
-  return error.missing?.includes(rank) ? undefined : `it misses ${error.missing}`;
+/** What this machine takes, just now, to run a line of JavaScript in each of these processes: ms to the last. */
+export async function ping(sailors: readonly Sailor[]): Promise<number> {
+  const staying = sailors.filter((sailor) => !sailor.doomed);
+  const at = now();
+  for (const sailor of staying) sailor.send({ do: 'ping' });
+  const said = await Promise.all(staying.map((sailor) => sailor.next(['pong'], hangMs)));
+  return (Math.max(...said.map((each) => each.at)) - at) / 1e6;
 }
 
-/** What survivors say about the end, and when they knew. */
-export function verdicts(survivors: readonly Sailor[], phase: Phase): Promise<Verdict[]> {
-  return Promise.all(survivors.map((sailor) => verdict(sailor, phase)));
+/** The errors of those groups, after their verdicts in a phase in which groups stood. */
+export async function causes(
+  sailors: readonly Sailor[],
+  phase: Phase,
+  said: readonly Verdict[],
+): Promise<Facts[]> {
+  if (phase === 'idle') return said.map(({ error }) => error);
+  const staying = sailors.filter((sailor) => !sailor.doomed);
+  return (await Promise.all(staying.map((sailor) => sailor.next(['knew'], hangMs)))).map(
+    ({ error }) => error,
+  );
 }
 
-async function verdict(sailor: Sailor, phase: Phase): Promise<Verdict> {
+async function verdict(sailor: Sailor, phase: Phase): Promise<Omit<Verdict, 'rank'>> {
   // A call ends, or create(); an idle rank has neither, and one that was joining may have formed the group by then.
   if (phase === 'busy') return sailor.next(['ended'], hangMs);
   if (phase === 'idle') return sailor.next(['knew'], hangMs);

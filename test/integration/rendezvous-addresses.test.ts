@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { type AddressInfo, createServer } from 'node:net';
+import { ProcessGroup, TcpStore, TimeoutError } from 'node-collectives';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { join, processes, vote } from '../helpers/meeting.ts';
 import { registered } from '../helpers/rank-keys.ts';
@@ -164,5 +165,29 @@ describe('other ways to meet', () => {
     const threads = startRanks('rendezvous/threads.mjs', 2, (i) => ({ args: [`${port}`, `${i}`, '3', '6'] }));
     for (const { sums } of await all(threads, 'summed')) expect(sums).toEqual([15, 15, 15]);
     for (const { code } of await Promise.all(threads.map((t) => t.exited))) expect(code).toBe(0);
+  });
+});
+
+describe('a rank 0 that never comes', () => {
+  const options = { masterAddr: '127.0.0.1', rank: 1, worldSize: 2, initTimeoutMs: 200 };
+
+  it('is what the others miss at its port', async () => {
+    const error = await ProcessGroup.create({ ...options, masterPort: await freePort() }).catch((e) => e);
+    expect(error).toMatchObject({ code: 'RENDEZVOUS_FAILED', rank: 1, op: 'join', peer: 0, missing: [0] });
+  });
+
+  it('is what they miss in a coordination store, also where the store has the last word', async () => {
+    await using store = await TcpStore.listen();
+    const impatient = {
+      set: store.set.bind(store),
+      add: store.add.bind(store),
+      get: async (key: string) => {
+        throw new TimeoutError(`store.get of '${key}'`, { op: 'store.get' });
+      },
+    };
+    for (const each of [store, impatient]) {
+      const error = await ProcessGroup.create({ ...options, store: each as TcpStore }).catch((e) => e);
+      expect(error).toMatchObject({ code: 'TIMEOUT', rank: 1, op: 'join', peer: 0, missing: [0] });
+    }
   });
 });

@@ -1,6 +1,7 @@
 /** SIGKILL of one rank, to the last survivor that knows. */
+import { misjudged } from '../blame.ts';
 import { Crew, type Sailor } from '../crew.ts';
-import { disband, formed, misnamed, moment, muster, now, verdicts } from '../round.ts';
+import { disband, formed, moment, muster, now, verdicts } from '../round.ts';
 import { Figures } from '../table.ts';
 import { type Outcome, rounds, type Setting } from './section.ts';
 
@@ -21,13 +22,10 @@ export async function kills(setting: Setting): Promise<Outcome> {
       dying.doomed = true;
       const at = now();
       dying.child.kill('SIGKILL');
-      const survivors = sailors.filter((sailor) => sailor !== dying);
-      const said = await verdicts(survivors, phase);
+      const said = await verdicts(sailors, phase);
       figures.add(row, (Math.max(...said.map((each) => each.at)) - at) / 1e6);
-      for (const { error } of said) {
-        const wrong = misnamed(error, { rank: victim, pid: dying.pid, early: false });
-        if (wrong !== undefined) broken.push(`${row}, rank ${victim} killed: ${wrong}`);
-      }
+      const wrong = misjudged(said, { rank: victim, pid: dying.pid, early: false, size });
+      if (wrong !== undefined) broken.push(`${row}, rank ${victim} killed: ${wrong}`);
       await disband(crew, sailors);
     }
     if (figures.of(row, 0.5) >= 20) broken.push(`${row}: p50 ${figures.of(row, 0.5)} ms is not under 20`);

@@ -1,6 +1,7 @@
 /** SIGSTOP of one rank: found by its silence. */
+import { misjudged } from '../blame.ts';
 import { Crew, type Sailor } from '../crew.ts';
-import { disband, formed, misnamed, moment, muster, now, verdicts } from '../round.ts';
+import { disband, formed, moment, muster, now, verdicts } from '../round.ts';
 import { Figures } from '../table.ts';
 import { type Outcome, rounds, type Setting } from './section.ts';
 
@@ -24,13 +25,10 @@ export async function stops(setting: Setting): Promise<Outcome> {
       stopped.doomed = true;
       const at = now();
       stopped.child.kill('SIGSTOP');
-      const survivors = sailors.filter((sailor) => sailor !== stopped);
-      const said = await verdicts(survivors, phase);
+      const said = await verdicts(sailors, phase);
       figures.add(row, (Math.max(...said.map((each) => each.at)) - at) / 1e6);
-      for (const { error } of said) {
-        const wrong = misnamed(error, { rank: victim, pid: stopped.pid, early: false });
-        if (wrong !== undefined) broken.push(`${row}, rank ${victim} stopped: ${wrong}`);
-      }
+      const wrong = misjudged(said, { rank: victim, pid: stopped.pid, early: false, size });
+      if (wrong !== undefined) broken.push(`${row}, rank ${victim} stopped: ${wrong}`);
       stopped.child.kill('SIGKILL');
       await disband(crew, sailors);
     }
