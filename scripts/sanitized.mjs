@@ -3,9 +3,10 @@
 // sanitizer's library is loaded before it; what it finds goes to files, since a test may expect its process to
 // write nothing else. `-- memcheck [vitest filters]` runs the tests' rank processes under valgrind instead, over
 // the usual build; without filters the short suite.
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { ownFindings } from './leak-reports.mjs';
 import { buildDir, capture, die, jobs, localBin, root, run, runAsync, ScriptError, which } from './lib.mjs';
 import { setup } from './setup.mjs';
 import { buildStandins } from './standins.mjs';
@@ -48,7 +49,8 @@ const kinds = {
     libraries: ['libasan.so', 'libubsan.so'],
     env: (log) => ({
       ASAN_OPTIONS: `log_path=${log}:detect_leaks=1`,
-      LSAN_OPTIONS: `suppressions=${suppressions('lsan.supp')}:print_suppressions=0`,
+      // Node's own leaks are sorted out afterwards (leak-reports.mjs) and must not be how a process ends.
+      LSAN_OPTIONS: 'exitcode=0',
       UBSAN_OPTIONS: `log_path=${log}:print_stacktrace=1`,
     }),
   },
@@ -67,13 +69,36 @@ function build({ sanitize, libraries, env }, log) {
   const dir = join(buildDir, `san-${sanitize.split(',')[0]}`);
   const generator = which('ninja') && !existsSync(join(dir, 'CMakeCache.txt')) ? ['-G', 'Ninja'] : [];
   capture('cmake', ['-S', root, '-B', dir, ...generator, `-DNC_SANITIZE=${sanitize}`]);
-  run('cmake', ['--build', dir, '--parallel', String(jobs), '--target', 'node_collectives']);
+  run('cmake', ['--build', dir, '--parallel', String(jobs), '--target', 'node_collectives', 'leaky']);
   return {
     ...env(log),
     LD_PRELOAD: libraries.map(libraryOf).join(' '),
     NODE_COLLECTIVES_ADDON: join(dir, 'node_collectives.node'),
     NC_STANDIN_FOLDER: buildStandins(sanitize),
   };
+}
+
+/** Whether a leak in a call from JavaScript is found at all: of an addon that leaks on purpose. */
+async function tryLeakChecker(env, logs) {
+  const leaky = join(dirname(env.NODE_COLLECTIVES_ADDON), 'leaky.node');
+  await runAsync(process.execPath, ['-e', `require(${JSON.stringify(leaky)})()`], { env });
+  const found = reportsIn(logs, true);
+  if (!found.some(({ text }) => text.includes('leaky.cpp')))
+    throw new ScriptError('The leak checker does not find what test/fixtures/sanitizers/leaky.cpp loses.');
+  emptied(logs);
+}
+
+function emptied(folder) {
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+}
+
+/** What the processes left; memcheck makes a file for each, also where it has nothing to say. */
+function reportsIn(logs, leaks) {
+  return readdirSync(logs)
+    .map((file) => ({ file, text: readFileSync(join(logs, file), 'utf8') }))
+    .map(({ file, text }) => ({ file, text: leaks ? ownFindings(text) : text }))
+    .filter(({ text }) => text !== '');
 }
 
 try {
@@ -87,8 +112,7 @@ try {
   const filters = given.length === 0 && checker ? shortSuite : given;
 
   const logs = join(buildDir, `san-logs-${name}`);
-  rmSync(logs, { recursive: true, force: true });
-  mkdirSync(logs, { recursive: true });
+  emptied(logs);
   const log = join(logs, 'report');
   const env = {
     ...process.env,
@@ -96,17 +120,15 @@ try {
     // Tests that compare what a process holds leave out memory: a sanitizer keeps what was freed, and stacks.
     NC_SANITIZED: name,
   };
+  if (name === 'leak') await tryLeakChecker(env, logs);
   // ThreadSanitizer of GCC 12 cannot work with the wide address randomisation of newer kernels.
   const wrap = name === 'thread' ? ['setarch', '-R'] : [];
   const vitest = [localBin('vitest'), 'run', '--project', 'integration', '--no-color', ...filters];
   const [command, ...args] = [...wrap, process.execPath, ...vitest];
   const { code, output } = await runAsync(command, args, { env, timeout: 7_200_000 });
   console.log(output.split('\n').slice(-60).join('\n'));
-  // Memcheck makes a file for each process, also where it has nothing to say.
-  const reports = readdirSync(logs).filter((file) => statSync(join(logs, file)).size > 0);
-  for (const file of reports.slice(0, 10)) {
-    console.log(`--- ${file}\n${readFileSync(join(logs, file), 'utf8').slice(0, 6_000)}`);
-  }
+  const reports = reportsIn(logs, name === 'leak');
+  for (const { file, text } of reports.slice(0, 10)) console.log(`--- ${file}\n${text.slice(0, 6_000)}`);
   console.log(`${name}: ${reports.length} reports, tests ${code === 0 ? 'passed' : 'FAILED'}`);
   process.exitCode = reports.length === 0 && code === 0 ? 0 : 1;
 } catch (error) {
