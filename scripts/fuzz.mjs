@@ -5,7 +5,19 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { buildDir, capture, die, filesBelow, jobs, root, run, ScriptError, which } from './lib.mjs';
+import {
+  buildDir,
+  capture,
+  die,
+  filesBelow,
+  jobs,
+  pool,
+  root,
+  run,
+  runAsync,
+  ScriptError,
+  which,
+} from './lib.mjs';
 import { ensureSystem } from './system.mjs';
 
 export const fuzzers = filesBelow(['test/native'], (file) => file.endsWith('_fuzz.cpp')).map((file) =>
@@ -23,15 +35,20 @@ export function buildFuzzers(names) {
   run('cmake', ['--build', dir, '--parallel', String(jobs), '--target', ...targets]);
 }
 
+/** As many at once as there are processors. Throws where one finds something. */
+export async function fuzzAll(names, seconds) {
+  await pool(names, jobs, (name) => fuzz(name, seconds));
+}
+
 /** Throws where it finds something; the input that shows it is then in build/fuzz/crashes. */
-export function fuzz(name, seconds) {
+async function fuzz(name, seconds) {
   const corpus = join(dir, 'corpus', name);
   const seeds = join(root, 'test/native/corpus', name);
   const crashes = join(dir, 'crashes');
   mkdirSync(corpus, { recursive: true });
   mkdirSync(crashes, { recursive: true });
   console.log(`fuzz: ${name} for ${seconds} s`);
-  run(join(dir, `${name}_fuzz`), [
+  const { code, output } = await runAsync(join(dir, `${name}_fuzz`), [
     corpus,
     ...(existsSync(seeds) ? [seeds] : []),
     `-max_total_time=${seconds}`,
@@ -40,6 +57,9 @@ export function fuzz(name, seconds) {
     '-print_final_stats=1',
     '-verbosity=0',
   ]);
+  const runs = /stat::number_of_executed_units: (\d+)/.exec(output)?.[1];
+  if (code !== 0) throw new ScriptError(`${output}\nfuzz: ${name} found something (exit code ${code})`);
+  console.log(`fuzz: ${name}: ${runs} runs, nothing found`);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
@@ -58,7 +78,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     if (!/^[1-9]\d*$/.test(values.seconds)) throw new ScriptError('--seconds takes a whole number above 0.');
     ensureSystem(['build', 'fuzz']);
     buildFuzzers(wanted);
-    for (const name of wanted) fuzz(name, Number(values.seconds));
+    await fuzzAll(wanted, Number(values.seconds));
   } catch (error) {
     die(error);
   }

@@ -1,5 +1,5 @@
-// Whether ranks compare their calls. They always do, but for the build that `npm run bench -- mismatch` measures
-// against: it shows what comparing costs.
+// Whether ranks compare their calls. They always do, but for the build that `npm run bench -- mismatch`
+// measures against: it shows what comparing costs.
 #pragma once
 
 namespace nc::transport {
