@@ -8,6 +8,7 @@ import {
   orDefault,
   refuse,
 } from '../group/arrays.ts';
+import { optionNames } from '../option-names.ts';
 import {
   type DeviceWaitOptions,
   defaultDevice,
@@ -15,6 +16,7 @@ import {
   lane,
   type MemoryHandle,
   waitFor,
+  waitLimits,
 } from './lane.ts';
 import { checkDevice, Stream } from './stream.ts';
 
@@ -32,6 +34,15 @@ export interface CopyOptions extends DeviceWaitOptions {
   /** Bytes from the buffer's start. Default 0. */
   byteOffset?: number;
 }
+
+const allocateNames = optionNames<DeviceWaitOptions & { device?: number }>({ ...waitLimits, device: true });
+const wrapNames = optionNames<DeviceWaitOptions & { address: bigint; bytes: number; device?: number }>({
+  ...waitLimits,
+  address: true,
+  bytes: true,
+  device: true,
+});
+const copyNames = optionNames<CopyOptions>({ ...waitLimits, stream: true, byteOffset: true });
 
 /** What the parts of one allocation share. */
 interface Allocation {
@@ -78,7 +89,7 @@ export class DeviceBuffer {
   ): Promise<DeviceBuffer> {
     const op = 'DeviceBuffer.allocate';
     checkInteger(op, 'bytes', bytes, 0, Number.MAX_SAFE_INTEGER);
-    checkOptions(op, options);
+    checkOptions(op, options, allocateNames);
     const device = checkDevice(op, orDefault(options.device, defaultDevice()));
     const [address, handle] = await waitFor(op, device, options, () => lane().allocate(device, bytes));
     return new DeviceBuffer({ handle, disposed: false }, 0, bytes, device, address);
@@ -94,7 +105,7 @@ export class DeviceBuffer {
     options: DeviceWaitOptions & { address: bigint; bytes: number; device?: number },
   ): Promise<DeviceBuffer> {
     const op = 'DeviceBuffer.wrap';
-    if (typeof options !== 'object' || options === null) throw refuse(op, 'options', 'an object', options);
+    checkOptions(op, options, wrapNames);
     const { address, bytes } = options;
     if (typeof address !== 'bigint' || address <= 0n || address >= 2n ** 64n) {
       throw refuse(op, 'address', 'a bigint of 64 bits, not 0', address);
@@ -137,7 +148,7 @@ export class DeviceBuffer {
   async #copy(op: string, array: CollectiveArray, toDevice: boolean, options: CopyOptions): Promise<void> {
     this.#check(op);
     checkArray(op, 'array', array);
-    if (typeof options !== 'object' || options === null) throw refuse(op, 'options', 'an object', options);
+    checkOptions(op, options, copyNames);
     const { byteOffset = 0 } = options;
     checkInteger(op, 'byteOffset', byteOffset, 0, this.byteLength);
     if (array.byteLength > this.byteLength - byteOffset) {

@@ -3,6 +3,7 @@ import { checkOptions, checkSignal, checkTimeout } from '../group/arrays.ts';
 import { binding } from '../native/binding.ts';
 import { abortable } from '../net/abortable.ts';
 import { within } from '../net/within.ts';
+import { optionNames } from '../option-names.ts';
 
 declare const brand: unique symbol;
 /** A native handle: a tagged external that only the addon can look into. */
@@ -21,14 +22,20 @@ export interface DeviceWaitOptions {
   signal?: AbortSignal;
 }
 
-/** Waits for what the device's thread does, no longer than asked for: a driver that hangs never answers. */
+/** Names of DeviceWaitOptions, for the options that have more. */
+export const waitLimits = { timeoutMs: true, signal: true } as const;
+export const waitNames = optionNames<DeviceWaitOptions>(waitLimits);
+
+/**
+ * Waits for what the device's thread does, no longer than asked for: a driver that hangs never answers. That `options`
+ * are some, and have known names, is seen before.
+ */
 export async function waitFor<T>(
   op: string,
   device: number | undefined,
   options: DeviceWaitOptions,
   work: () => Promise<T>,
 ): Promise<T> {
-  checkOptions(op, options);
   const { timeoutMs = 300_000, signal } = options;
   checkTimeout(op, 'timeoutMs', timeoutMs);
   checkSignal(op, signal);
@@ -91,6 +98,7 @@ export function lane(): NativeDeviceLane {
  *   when the wait ends before the driver answers.
  */
 export async function devices(options: DeviceWaitOptions = {}): Promise<DeviceInfo[]> {
+  checkOptions('devices', options, waitNames);
   return waitFor('devices', undefined, options, () => lane().devices());
 }
 

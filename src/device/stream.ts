@@ -1,6 +1,7 @@
 /** Streams and events of a device, to order collectives with an engine's own work. */
 import { InvalidArgumentError } from '../errors.ts';
 import { checkInteger, checkOptions, orDefault, refuse } from '../group/arrays.ts';
+import { optionNames } from '../option-names.ts';
 import {
   type DeviceWaitOptions,
   defaultDevice,
@@ -9,6 +10,8 @@ import {
   lane,
   type StreamHandle,
   waitFor,
+  waitLimits,
+  waitNames,
 } from './lane.ts';
 
 /** What a stream is made from. */
@@ -16,6 +19,13 @@ export interface StreamOptions extends DeviceWaitOptions {
   /** Number of the device; LOCAL_RANK or 0 otherwise. */
   device?: number;
 }
+
+const createNames = optionNames<StreamOptions>({ ...waitLimits, device: true });
+const wrapNames = optionNames<StreamOptions & { handle: bigint }>({
+  ...waitLimits,
+  device: true,
+  handle: true,
+});
 
 /**
  * A queue of work on a device: what is put on it runs in order. Freed by `using`, dispose(), or with the object.
@@ -39,7 +49,7 @@ export class Stream {
    * @throws BackendUnavailableError where there is no GPU; InvalidArgumentError for a wrong device.
    */
   static async create(options: StreamOptions = {}): Promise<Stream> {
-    checkOptions('Stream.create', options);
+    checkOptions('Stream.create', options, createNames);
     const device = checkDevice('Stream.create', orDefault(options.device, defaultDevice()));
     const [raw, handle] = await waitFor('Stream.create', device, options, () => lane().makeStream(device));
     return new Stream(handle, device, raw);
@@ -50,7 +60,7 @@ export class Stream {
    * dispose() leaves it alone. 0n is the device's default stream.
    */
   static async wrap(options: StreamOptions & { handle: bigint }): Promise<Stream> {
-    checkOptions('Stream.wrap', options);
+    checkOptions('Stream.wrap', options, wrapNames);
     const device = checkDevice('Stream.wrap', orDefault(options.device, defaultDevice()));
     const { handle } = options;
     if (typeof handle !== 'bigint' || handle < 0n || handle >= 2n ** 64n) {
@@ -68,6 +78,7 @@ export class Stream {
    * @throws TimeoutError, AbortedError: the wait is over, what is on the stream goes on.
    */
   async synchronize(options: DeviceWaitOptions = {}): Promise<void> {
+    checkOptions('Stream.synchronize', options, waitNames);
     await waitFor('Stream.synchronize', this.device, options, () => lane().synchronize(this.#handle, false));
   }
 
@@ -117,6 +128,7 @@ export class Event {
 
   /** Resolves once the work before it is done; throws as Stream.synchronize(). */
   async synchronize(options: DeviceWaitOptions = {}): Promise<void> {
+    checkOptions('Event.synchronize', options, waitNames);
     await waitFor('Event.synchronize', this.device, options, () => lane().synchronize(this.#handle, true));
   }
 

@@ -2,6 +2,7 @@
 import { types } from 'node:util';
 import { InvalidArgumentError } from '../errors.ts';
 import { DType, ReduceOp } from '../native/binding.ts';
+import { checkNames, type OptionNames } from '../option-names.ts';
 
 /**
  * Arrays that collectives take. Memory is used in place; it must not be touched until the promise settles.
@@ -170,9 +171,10 @@ export function orDefault<T, D>(value: T | undefined, otherwise: D): T | D {
   return value === undefined ? otherwise : value;
 }
 
-/** Options that were given have to be an object: null is a mistake, and none of our defaults. */
-export function checkOptions(op: string, options: unknown): asserts options is object {
+/** Options that were given have to be an object of known names: null is a mistake, and none of our defaults. */
+export function checkOptions(op: string, options: unknown, names: OptionNames): asserts options is object {
   if (typeof options !== 'object' || options === null) throw refuse(op, 'options', 'an object', options);
+  checkNames(op, options, names);
 }
 
 export function checkTimeout(op: string, name: string, value: unknown): asserts value is number {

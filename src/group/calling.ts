@@ -14,6 +14,7 @@ import {
 import type { Call, Message, OperationOptions } from './collectives.ts';
 import type { DeviceCall } from './device-collectives.ts';
 import { channels, type OperationMessage, operationTrace, report } from './events.ts';
+import { operationNames } from './known-options.ts';
 import type { Life } from './life.ts';
 import type { Settled } from './options.ts';
 
@@ -37,6 +38,7 @@ export class Caller {
     values: number[] | bigint[],
     options: OperationOptions = {},
   ): Promise<number[] & bigint[]> {
+    checkOptions('vote', options, operationNames);
     const timeoutMs = this.#checked('vote', options);
     const dtype = typeof values[0] === 'bigint' ? DType.int64 : DType.int32;
     try {
@@ -57,6 +59,7 @@ export class Caller {
 
   /** The same, blocking this thread. */
   voteSync(op: VoteOp, values: number[] | bigint[], options: OperationOptions = {}): number[] & bigint[] {
+    checkOptions('vote', options, operationNames);
     const timeoutMs = this.#checked('vote', options);
     const dtype = typeof values[0] === 'bigint' ? DType.int64 : DType.int32;
     try {
@@ -75,8 +78,8 @@ export class Caller {
     return this.#settled.backend.votes.path === 'device';
   }
 
+  /** The limit in ms. That `options` are some, and have known names, is seen before. */
   #checked(op: string, options: OperationOptions): number {
-    checkOptions(op, options);
     const timeoutMs = orDefault(options.timeoutMs, this.#settled.timeoutMs);
     checkTimeout(op, 'timeoutMs', timeoutMs);
     checkSignal(op, options.signal);

@@ -16,6 +16,7 @@ import {
   refuse,
   sameKind,
 } from './arrays.ts';
+import { arrayNames, operationNames } from './known-options.ts';
 
 /** Options of one call. */
 export interface OperationOptions {
@@ -208,16 +209,17 @@ function message<T extends CollectiveArray>(
   return { op, dtype, peer: peerOf(op, named, group, peer()), tag: tagOf(op, options.tag), array };
 }
 
-export function barrier(): Call {
+export function barrier(options: OperationOptions): Call {
+  checkOptions('barrier', options, operationNames);
   return { op: 'barrier', ...moved, dtype: 'uint8', count: 0, input: nothing, out: nothing };
 }
 
 const nothing = new Uint8Array(0);
 const moved = { reduceOp: ReduceOp.none, root: -1 };
 
-function begin(op: keyof typeof OpKind, array: unknown, options: ArrayOptions): DTypeName {
+function begin(op: keyof typeof arrayNames, array: unknown, options: ArrayOptions): DTypeName {
   checkArray(op, 'array', array);
-  checkOptions(op, options);
+  checkOptions(op, options, arrayNames[op]);
   return dtypeOf(op, array, options.dtype);
 }
 

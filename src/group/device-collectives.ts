@@ -12,6 +12,7 @@ import {
   refuse,
 } from './arrays.ts';
 import { type Caller, type OperationOptions, peerOf, tagOf } from './collectives.ts';
+import { deviceNames } from './known-options.ts';
 
 /** Options of every collective on device memory. */
 export interface DeviceOptions extends OperationOptions {
@@ -124,12 +125,11 @@ function overlaps(a: Part, aBytes: number, b: Part, bBytes: number): boolean {
 
 /** Reads what all calls have; `buffer` in and `options.out` out where the shape has both. */
 function prepare(
-  op: keyof typeof OpKind,
+  op: keyof typeof deviceNames,
   buffer: unknown,
   options: DeviceOptions & { out?: DeviceBuffer | undefined },
   shape: Shape,
 ): DeviceCall {
-  checkOptions(op, options);
   const part = DeviceBuffer.part(buffer, op, 'array');
   const dtype = dtypeOf(op, options.dtype);
   const size = sizeOf(dtype);
@@ -190,17 +190,19 @@ function prepare(
 const inPlace: Shape = { from: 1, to: 1, inPlace: true };
 
 export function allReduce(buffer: DeviceBuffer, options: DeviceReduceOptions): DeviceCall {
+  checkOptions('allReduce', options, deviceNames.allReduce);
   const call = prepare('allReduce', buffer, options, inPlace);
   return { ...call, reduceOp: reduceOpOf('allReduce', orDefault(options.op, 'sum')) };
 }
 
 export function broadcast(group: Caller, buffer: DeviceBuffer, options: DeviceRootOptions): DeviceCall {
+  checkOptions('broadcast', options, deviceNames.broadcast);
   const call = prepare('broadcast', buffer, { ...options, out: undefined } as DeviceOptions, inPlace);
   return { ...call, root: checkInteger('broadcast', 'root', orDefault(options.root, 0), 0, group.size - 1) };
 }
 
 export function reduce(group: Caller, buffer: DeviceBuffer, options: DeviceReduceToOptions): DeviceCall {
-  checkOptions('reduce', options);
+  checkOptions('reduce', options, deviceNames.reduce);
   const root = checkInteger('reduce', 'root', orDefault(options.root, 0), 0, group.size - 1);
   const { out, ...rest } = options;
   const mine = root === group.rank && out !== undefined ? { ...rest, out } : rest;
@@ -209,6 +211,7 @@ export function reduce(group: Caller, buffer: DeviceBuffer, options: DeviceReduc
 }
 
 export function allGather(group: Caller, buffer: DeviceBuffer, options: DeviceOutOptions): DeviceCall {
+  checkOptions('allGather', options, deviceNames.allGather);
   return prepare('allGather', buffer, options, { from: 1, to: group.size, block: group.rank });
 }
 
@@ -217,21 +220,25 @@ export function reduceScatter(
   buffer: DeviceBuffer,
   options: DeviceReduceScatterOptions,
 ): DeviceCall {
+  checkOptions('reduceScatter', options, deviceNames.reduceScatter);
   const call = prepare('reduceScatter', buffer, options, { from: group.size, to: 1, block: group.rank });
   return { ...call, reduceOp: reduceOpOf('reduceScatter', orDefault(options.op, 'sum')) };
 }
 
 export function allToAll(group: Caller, buffer: DeviceBuffer, options: DeviceOutOptions): DeviceCall {
+  checkOptions('allToAll', options, deviceNames.allToAll);
   return prepare('allToAll', buffer, options, { from: group.size, to: group.size });
 }
 
 export function send(group: Caller, buffer: DeviceBuffer, options: DeviceSendOptions): DeviceCall {
+  checkOptions('send', options, deviceNames.send);
   const call = prepare('send', buffer, { ...options, out: undefined } as DeviceOptions, inPlace);
   const root = peerOf('send', 'to', group, options.to);
   return { ...call, root, tag: tagOf('send', options.tag), out: null, outOffset: 0 };
 }
 
 export function recv(group: Caller, buffer: DeviceBuffer, options: DeviceRecvOptions): DeviceCall {
+  checkOptions('recv', options, deviceNames.recv);
   const call = prepare('recv', buffer, { ...options, out: undefined } as DeviceOptions, inPlace);
   const root = peerOf('recv', 'from', group, options.from);
   return { ...call, root, tag: tagOf('recv', options.tag), input: null, inputOffset: 0 };

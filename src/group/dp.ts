@@ -1,5 +1,6 @@
 /** The data-parallel group of an engine, and the votes by which its ranks stay in step. */
 import { AddressInUseError, NetworkError } from '../errors.ts';
+import { optionNames } from '../option-names.ts';
 import { checkInteger, checkOptions, refuse } from './arrays.ts';
 import type { OperationOptions } from './collectives.ts';
 import { reportFallback } from './fallback.ts';
@@ -83,6 +84,26 @@ export interface StatelessInitOptions
   onWarning?: (text: string) => void;
 }
 
+const names = optionNames<StatelessInitOptions>({
+  timeoutMs: true,
+  initTimeoutMs: true,
+  heartbeatMs: true,
+  deadAfterMs: true,
+  groupName: true,
+  jobId: true,
+  listenFd: true,
+  store: true,
+  settings: true,
+  signal: true,
+  backend: true,
+  secret: true,
+  allowUnauthenticated: true,
+  device: true,
+  ncclPath: true,
+  votes: true,
+  onWarning: true,
+});
+
 /** How many ports set-up tries, and the words it says for each that is taken: both as in vLLM. */
 export const maxInitAttempts = 5;
 export const addressInUseWarning = 'Address already in use. Retrying with a new port.';
@@ -144,7 +165,7 @@ export async function statelessInitDpGroup(
   config: DpGroupConfig,
   options: StatelessInitOptions = {},
 ): Promise<ProcessGroup> {
-  checkOptions('statelessInitDpGroup', options);
+  checkOptions('statelessInitDpGroup', options, names);
   if (typeof config?.peekDpInitPorts !== 'function' || typeof config.getNextDpInitPort !== 'function') {
     throw refuse('statelessInitDpGroup', 'config', 'a parallel configuration', config);
   }

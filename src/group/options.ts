@@ -1,7 +1,6 @@
 /** Options of a group: checked here, resolved, and put into the form the native side takes. */
 import { randomBytes } from 'node:crypto';
 import { isIP } from 'node:net';
-import { nearest } from '../config/nearest.ts';
 import { AbortedError, InvalidArgumentError, TimeoutError } from '../errors.ts';
 import type { NativeGroupOptions } from '../native/binding.ts';
 import { abortable, abortReason } from '../net/abortable.ts';
@@ -9,7 +8,8 @@ import { allowedAddresses, resolveWithin } from '../net/hosts.ts';
 import { listenFdFromEnvironment } from '../net/listen-fd.ts';
 import { type AccessOptions, accessOf, checkExposure } from '../net/secret.ts';
 import { within } from '../net/within.ts';
-import { checkInteger, checkSignal, checkTimeout, orDefault, refuse } from './arrays.ts';
+import { optionNames } from '../option-names.ts';
+import { checkInteger, checkOptions, checkSignal, checkTimeout, orDefault, refuse } from './arrays.ts';
 import { type Backend, backendOf } from './backend.ts';
 import { type Coordination, endpointKey, formationOver } from './coordination.ts';
 import { leave } from './farewell.ts';
@@ -111,46 +111,33 @@ export function jobIdFromEnvironment(env: NodeJS.ProcessEnv = process.env): stri
   return env['NODE_COLLECTIVES_JOB_ID'] ?? env['TORCHELASTIC_RUN_ID'] ?? env['SLURM_JOB_ID'] ?? '';
 }
 
-const optionNames = [
-  'masterAddr',
-  'masterPort',
-  'masterPorts',
-  'rank',
-  'worldSize',
-  'backend',
-  'backendReason',
-  'device',
-  'ncclPath',
-  'votes',
-  'votesReason',
-  'timeoutMs',
-  'initTimeoutMs',
-  'heartbeatMs',
-  'deadAfterMs',
-  'groupName',
-  'generation',
-  'jobId',
-  'listenFd',
-  'store',
-  'settings',
-  'signal',
-  'secret',
-  'allowUnauthenticated',
-] as const satisfies readonly (keyof ProcessGroupOptions)[];
-
-/** A misspelt option would otherwise mean its default. */
-function checkNames(options: object): void {
-  const known: readonly string[] = optionNames;
-  for (const name of Object.keys(options)) {
-    if (known.includes(name)) continue;
-    const meant = nearest(name, known);
-    const hint =
-      meant === undefined
-        ? `there are ${known.filter((each) => !each.endsWith('Reason')).join(', ')}`
-        : `did you mean ${meant}?`;
-    throw new InvalidArgumentError(`create: there is no option '${name}'; ${hint}`, { op: 'create' });
-  }
-}
+/** The reasons are this package's own. */
+const names = optionNames<ProcessGroupOptions>({
+  masterAddr: true,
+  masterPort: true,
+  masterPorts: true,
+  rank: true,
+  worldSize: true,
+  backend: true,
+  backendReason: false,
+  device: true,
+  ncclPath: true,
+  votes: true,
+  votesReason: false,
+  timeoutMs: true,
+  initTimeoutMs: true,
+  heartbeatMs: true,
+  deadAfterMs: true,
+  groupName: true,
+  generation: true,
+  jobId: true,
+  listenFd: true,
+  store: true,
+  settings: true,
+  signal: true,
+  secret: true,
+  allowUnauthenticated: true,
+});
 
 function checkText(name: string, value: unknown): string {
   if (typeof value !== 'string') throw refuse('create', name, 'a text', value);
@@ -196,9 +183,7 @@ export async function prepare(
   options: ProcessGroupOptions,
   onAddressInUse?: (address: string) => void,
 ): Promise<Settled> {
-  if (typeof options !== 'object' || options === null)
-    throw refuse('create', 'options', 'an object', options);
-  checkNames(options);
+  checkOptions('create', options, names);
   const { timeoutMs = defaultTimeoutMs, initTimeoutMs = defaultInitTimeoutMs, signal } = options;
   const masterAddr = checkText('masterAddr', options.masterAddr);
   if (masterAddr === '' || (isIP(masterAddr) === 0 && /[:/[\]\s]/.test(masterAddr))) {

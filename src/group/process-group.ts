@@ -32,6 +32,7 @@ import type {
 import * as deviceCalls from './device-collectives.ts';
 import { form } from './forming.ts';
 import { dumpedGroup, type GroupInfo, infoOf } from './info.ts';
+import { operationNames } from './known-options.ts';
 import { Life } from './life.ts';
 import { type ProcessGroupOptions, prepare, type Settled } from './options.ts';
 import { type ReformOptions, Succession } from './reform.ts';
@@ -310,7 +311,7 @@ export class ProcessGroup {
 
   /** Resolves once every rank has called it. */
   async barrier(options: OperationOptions = {}): Promise<void> {
-    await this.#calls.run(calls.barrier(), options);
+    await this.#calls.run(calls.barrier(options), options);
   }
 
   /**
@@ -329,7 +330,7 @@ export class ProcessGroup {
    * what is still pending is aborted.
    */
   async close(options: OperationOptions = {}): Promise<void> {
-    checkOptions('close', options);
+    checkOptions('close', options, operationNames);
     if (options.timeoutMs !== undefined) checkTimeout('close', 'timeoutMs', options.timeoutMs);
     checkSignal('close', options.signal);
     if (this.#life.state === 'open') this.#life.state = 'closing';

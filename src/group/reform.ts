@@ -1,6 +1,5 @@
 /** Re-forming: the next generation of a group, from the ranks that are left and newcomers. docs/reforming.md. */
 import { isIP } from 'node:net';
-import { nearest } from '../config/nearest.ts';
 import {
   ClosedError,
   CollectivesError,
@@ -10,6 +9,7 @@ import {
   RankLostError,
 } from '../errors.ts';
 import type { NativeGroup, NativeGroupEvent, NativeGroupInfo } from '../native/binding.ts';
+import { optionNames } from '../option-names.ts';
 import { checkInteger, checkOptions, checkTimeout, orDefault, refuse } from './arrays.ts';
 import type { Settled } from './options.ts';
 
@@ -32,12 +32,7 @@ export interface NextGeneration {
   generation: number;
 }
 
-const optionNames: readonly string[] = [
-  'ranks',
-  'worldSize',
-  'timeoutMs',
-  'signal',
-] satisfies readonly (keyof ReformOptions)[];
+const names = optionNames<ReformOptions>({ ranks: true, worldSize: true, timeoutMs: true, signal: true });
 
 /** How long a loss that an attempt reports may take to show on the old group's link as well. */
 const confirmMs = 300;
@@ -171,13 +166,7 @@ export class Succession {
   }
 
   #checked(options: ReformOptions): { signal: AbortSignal | undefined; timeoutMs: number } {
-    checkOptions('reform', options);
-    for (const name of Object.keys(options)) {
-      if (optionNames.includes(name)) continue;
-      const meant = nearest(name, optionNames);
-      const hint = meant === undefined ? `there are ${optionNames.join(', ')}` : `did you mean ${meant}?`;
-      throw new InvalidArgumentError(`reform: there is no option '${name}'; ${hint}`, { op: 'reform' });
-    }
+    checkOptions('reform', options, names);
     const { signal, timeoutMs = this.#settled.initTimeoutMs } = options;
     checkTimeout('reform', 'timeoutMs', timeoutMs);
     if (signal !== undefined && !(signal instanceof AbortSignal)) {

@@ -3,13 +3,13 @@ import { constants } from 'node:os';
 import { InvalidArgumentError } from '../errors.ts';
 import { binding } from '../native/binding.ts';
 import { longestTimerMs } from '../net/within.ts';
+import { checkNames, optionNames } from '../option-names.ts';
 
 /** Name of the variable that asks for it when this process forms its first group. */
 export const dieWithParentVariable = 'NODE_COLLECTIVES_DIE_WITH_PARENT';
 
 const op = 'dieWithParent';
 const signals = ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const;
-const optionNames = ['parent', 'signal', 'graceMs'] as const;
 const defaultGraceMs = 10_000;
 const largestPid = 2 ** 22;
 
@@ -27,6 +27,8 @@ export interface DieWithParentOptions {
   graceMs?: number;
 }
 
+const names = optionNames<DieWithParentOptions>({ parent: true, signal: true, graceMs: true });
+
 /**
  * From now on this process ends when its parent process does, however that ends, SIGKILL included: for ranks that were
  * not started by `node-collectives launch`. A native thread waits for it, so a busy JavaScript thread changes nothing.
@@ -40,15 +42,7 @@ export interface DieWithParentOptions {
  */
 export function dieWithParent(options: DieWithParentOptions = {}): number {
   if (typeof options !== 'object' || options === null) throw refuse('options must be an object', options);
-  for (const name of Object.keys(options)) {
-    if (!(optionNames as readonly string[]).includes(name))
-      throw new InvalidArgumentError(
-        `${op}: there is no option '${name}'; there are ${optionNames.join(', ')}`,
-        {
-          op,
-        },
-      );
-  }
+  checkNames(op, options, names);
   const { parent, signal = 'SIGKILL', graceMs } = options;
   if (!signals.includes(signal)) throw refuse(`signal must be one of ${signals.join(', ')}`, signal);
   if (parent !== undefined && !isWhole(parent, 1, largestPid))

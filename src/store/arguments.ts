@@ -1,5 +1,6 @@
 /** Checks of what callers of the store pass in. Everything wrong is found before anything is sent. */
 import { InvalidArgumentError } from '../errors.ts';
+import { checkNames, type OptionNames } from '../option-names.ts';
 
 /** Limits of the protocol, in bytes and entries; PyTorch's own server has the same. */
 export const limits = { key: 8 * 1024, value: 8 * 1024 * 1024, list: 131_072 } as const;
@@ -95,10 +96,11 @@ export function checkSignal(op: string, signal: unknown): AbortSignal | undefine
   return signal;
 }
 
-export function checkOptions(op: string, options: unknown): object {
+export function checkOptions(op: string, options: unknown, names: OptionNames): object {
   if (options === undefined) return {};
   if (typeof options !== 'object' || options === null) {
     throw invalid(op, `options must be an object, got ${shown(options)}`);
   }
+  checkNames(op, options, names);
   return options;
 }

@@ -4,6 +4,7 @@
 import { InvalidArgumentError } from '../errors.ts';
 import { resolveWithin } from '../net/hosts.ts';
 import { type AccessOptions, accessOf, checkExposure } from '../net/secret.ts';
+import { optionNames } from '../option-names.ts';
 import {
   checkAmount,
   checkFd,
@@ -56,6 +57,24 @@ export interface StoreListenOptions extends AccessOptions {
   operationTimeoutMs?: number;
 }
 
+const callNames = optionNames<StoreCallOptions>({ timeoutMs: true, signal: true });
+const connectNames = optionNames<StoreConnectOptions>({
+  host: true,
+  port: true,
+  timeoutMs: true,
+  operationTimeoutMs: true,
+  signal: true,
+  secret: true,
+});
+const listenNames = optionNames<StoreListenOptions>({
+  host: true,
+  port: true,
+  listenFd: true,
+  operationTimeoutMs: true,
+  secret: true,
+  allowUnauthenticated: true,
+});
+
 /** Values are bytes; a string goes out as UTF-8. */
 export type StoreValue = string | Uint8Array;
 
@@ -96,7 +115,7 @@ export class TcpStore implements AsyncDisposable {
    */
   static async listen(options: StoreListenOptions = {}): Promise<TcpStore> {
     const op = 'store.listen';
-    const given = checkOptions(op, options) as StoreListenOptions;
+    const given = checkOptions(op, options, listenNames) as StoreListenOptions;
     const operationTimeoutMs = checkTimeout(op, given.operationTimeoutMs, 300_000, 'operationTimeoutMs');
     const access = accessOf(op, given);
     const { StoreServer } = storeClasses();
@@ -134,7 +153,7 @@ export class TcpStore implements AsyncDisposable {
    */
   static async connect(options: StoreConnectOptions): Promise<TcpStore> {
     const op = 'store.connect';
-    const given = checkOptions(op, options) as StoreConnectOptions;
+    const given = checkOptions(op, options, connectNames) as StoreConnectOptions;
     const name = checkHost(op, given.host);
     const port = checkPort(op, given.port, 1);
     const timeoutMs = checkTimeout(op, given.timeoutMs, 60_000);
@@ -288,7 +307,7 @@ export class TcpStore implements AsyncDisposable {
   }
 
   #call(name: string, op: LaneOp, keys: string[], options: unknown): Call {
-    const given = checkOptions(name, options) as StoreCallOptions;
+    const given = checkOptions(name, options, callNames) as StoreCallOptions;
     return {
       name,
       op,

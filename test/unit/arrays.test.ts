@@ -11,6 +11,7 @@ import {
   reduceOpOf,
   sameKind,
 } from '../../src/group/arrays.ts';
+import { arrayNames } from '../../src/group/known-options.ts';
 import { DType, ReduceOp } from '../../src/native/binding.ts';
 
 function refused(body: () => unknown): InvalidArgumentError {
@@ -197,7 +198,7 @@ test.each([-1, 4, 1.5, Number.NaN, '1', 1n, null, undefined])('root %s of 4 rank
 });
 
 test.each([null, 5, 'text', () => {}])('options %s are refused', (value) => {
-  expect(refused(() => checkOptions('allReduce', value)).message).toContain(
+  expect(refused(() => checkOptions('allReduce', value, arrayNames.allReduce)).message).toContain(
     'allReduce: options must be an object',
   );
 });

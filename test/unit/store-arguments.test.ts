@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { InvalidArgumentError } from '../../src/errors.ts';
+import { optionNames } from '../../src/option-names.ts';
 import {
   checkAmount,
   checkFd,
@@ -15,6 +16,7 @@ import {
 } from '../../src/store/arguments.ts';
 
 const op = 'store.test';
+const names = optionNames<{ timeoutMs: number }>({ timeoutMs: true });
 
 function refused(check: () => unknown, named: RegExp): void {
   expect(check).toThrow(InvalidArgumentError);
@@ -72,6 +74,6 @@ describe('arguments of the store', () => {
     for (const signal of [{}, null, 'abort'])
       refused(() => checkSignal(op, signal), /signal must be an AbortSignal/);
     for (const options of [null, 5, 'x'])
-      refused(() => checkOptions(op, options), /options must be an object/);
+      refused(() => checkOptions(op, options, names), /options must be an object/);
   });
 });
