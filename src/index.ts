@@ -78,17 +78,9 @@ export {
   type BackendChoice,
   type DpGroupConfig,
   type DpInitPorts,
-  type DpState,
-  type DpStateResult,
-  hasUnfinishedDp,
-  hasUnfinishedDpSync,
   maxInitAttempts,
   type StatelessInitOptions,
   statelessInitDpGroup,
-  syncDpState,
-  syncDpStateSync,
-  syncKvCacheMemorySize,
-  syncKvCacheMemorySizeSync,
   type VotesChoice,
 } from './group/dp.ts';
 export type {
@@ -105,6 +97,16 @@ export type { CoordinationStore, ProcessGroupOptions } from './group/options.ts'
 export { ParallelConfig } from './group/parallel-config.ts';
 export { ProcessGroup } from './group/process-group.ts';
 export type { NextGeneration, ReformOptions } from './group/reform.ts';
+export {
+  type DpState,
+  type DpStateResult,
+  hasUnfinishedDp,
+  hasUnfinishedDpSync,
+  syncDpState,
+  syncDpStateSync,
+  syncKvCacheMemorySize,
+  syncKvCacheMemorySizeSync,
+} from './group/votes.ts';
 export { type DpEnvironment, dpConfigFromEnv } from './launch/dp-environment.ts';
 export {
   type RankInfo,

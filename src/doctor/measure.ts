@@ -1,9 +1,9 @@
 /** Groups of doctor's own: forming one with all its ranks here, and how long a vote over it takes. */
 import { randomUUID } from 'node:crypto';
 import { InternalError } from '../errors.ts';
-import { hasUnfinishedDp } from '../group/dp.ts';
 import type { ProcessGroupOptions } from '../group/options.ts';
 import { ProcessGroup } from '../group/process-group.ts';
+import { hasUnfinishedDp } from '../group/votes.ts';
 import { TcpStore } from '../store/tcp-store.ts';
 
 export interface Measured {

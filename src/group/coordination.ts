@@ -1,4 +1,6 @@
-/** What formations leave in a caller's own store, and taking it away again. */
+/** Meeting through a caller's own store, what formations leave in it, and taking that away again. */
+import { isIP } from 'node:net';
+import { InvalidArgumentError } from '../errors.ts';
 import type { CoordinationStore, Settled } from './options.ts';
 
 /** Which formation a group came from. */
@@ -42,4 +44,56 @@ export async function tidy({ store, scope }: Coordination, last: number): Promis
   } catch {
     // What is left is a few bytes.
   }
+}
+
+/**
+ * Through a coordination store. Rank 0 numbers its formations of this name. The others take the latest that they have
+ * not tried yet, or else the next: so nobody takes up the address of an earlier one twice, and a rank that missed
+ * formations (it was restarted, say) is in step again after one try. One formation of a name at a time.
+ */
+export async function coordinate(
+  store: CoordinationStore,
+  settled: Settled,
+  masterAddr: string,
+  end: number,
+  signal: AbortSignal,
+): Promise<{ host: string; port: number } | undefined> {
+  const { groupName, jobId, rank } = settled.native;
+  const scope = `node-collectives/${jobId}/${groupName}`;
+  const count = async (of: number, amount: number) =>
+    Number(await store.add(`${scope}/formations/${of}`, amount));
+  let formation: number;
+  if (rank === 0) {
+    formation = await count(0, 1);
+  } else {
+    const [tried, latest] = await Promise.all([count(rank, 0), count(0, 0)]);
+    formation = tried < latest ? latest : latest + 1;
+    await count(rank, formation - tried);
+  }
+  settled.coordination = { store, scope, formation };
+  const keyOf = (n: number) => endpointKey(scope, n);
+  if (rank === 0) {
+    settled.publish = { store, key: keyOf(formation), address: masterAddr };
+    return undefined;
+  }
+  const read = async () => {
+    const timeoutMs = Math.max(1, Math.ceil(end - performance.now()));
+    return Buffer.from(await store.get(keyOf(formation), { timeoutMs, signal })).toString();
+  };
+  let text = await read();
+  for (; text === formationOver; text = await read()) {
+    formation += 1;
+    settled.coordination.formation = formation;
+    await count(rank, 1);
+  }
+  const [host = '', port = ''] = text.split(' ');
+  if ((isIP(host) === 0 && host === '') || !/^\d+$/.test(port)) {
+    throw new InvalidArgumentError(
+      `create: the store holds '${text}' under '${keyOf(formation)}', which is no address`,
+      {
+        op: 'create',
+      },
+    );
+  }
+  return { host, port: Number(port) };
 }

@@ -1,8 +1,7 @@
-/** The data-parallel group of an engine, and the votes by which its ranks stay in step. */
-import { AddressInUseError, NetworkError } from '../errors.ts';
+/** The data-parallel group of an engine: how it is formed from a configuration. */
+import { AddressInUseError, InvalidArgumentError, NetworkError } from '../errors.ts';
 import { optionNames } from '../option-names.ts';
 import { checkInteger, checkOptions, refuse } from './arrays.ts';
-import type { OperationOptions } from './collectives.ts';
 import { reportFallback } from './fallback.ts';
 import type { ProcessGroupOptions } from './options.ts';
 import { ProcessGroup } from './process-group.ts';
@@ -84,6 +83,7 @@ export interface StatelessInitOptions
   onWarning?: (text: string) => void;
 }
 
+const op = 'statelessInitDpGroup';
 const names = optionNames<StatelessInitOptions>({
   timeoutMs: true,
   initTimeoutMs: true,
@@ -119,7 +119,7 @@ class InitAttempts {
     this.#warn = onWarning;
   }
 
-  /** An attempt begins: it uses its port up, also if it fails. */
+  /** An attempt takes its port, which is used up also if it fails. */
   begin(): number {
     this.made += 1;
     return this.#ports.getNextDpInitPort();
@@ -137,17 +137,18 @@ class InitAttempts {
 
 /**
  * Makes attempts, each on the next port, until one succeeds or fails for another reason than a taken port.
+ *
+ * @param attempt takes its port itself, once nothing else is wrong.
  */
 export async function attemptOnNextPorts<T>(
   ports: DpInitPorts,
-  attempt: (port: number) => Promise<T>,
+  attempt: (takePort: () => number) => Promise<T>,
   onWarning: (text: string) => void = warn,
 ): Promise<T> {
   const attempts = new InitAttempts(ports, onWarning);
   for (;;) {
-    const port = attempts.begin();
     try {
-      return await attempt(port);
+      return await attempt(() => attempts.begin());
     } catch (error) {
       if (!attempts.retries(error)) throw error;
     }
@@ -165,16 +166,13 @@ export async function statelessInitDpGroup(
   config: DpGroupConfig,
   options: StatelessInitOptions = {},
 ): Promise<ProcessGroup> {
-  checkOptions('statelessInitDpGroup', options, names);
-  if (typeof config?.peekDpInitPorts !== 'function' || typeof config.getNextDpInitPort !== 'function') {
-    throw refuse('statelessInitDpGroup', 'config', 'a parallel configuration', config);
-  }
+  checkOptions(op, options, names);
+  checkConfig(config);
   const { onWarning = warn, groupName = 'dp', ...given } = options;
-  if (typeof onWarning !== 'function') {
-    throw refuse('statelessInitDpGroup', 'onWarning', 'a function', onWarning);
-  }
+  if (typeof onWarning !== 'function') throw refuse(op, 'onWarning', 'a function', onWarning);
+  if (typeof groupName !== 'string') throw refuse(op, 'groupName', 'a text', groupName);
   if (options.settings !== undefined && (typeof options.settings !== 'object' || options.settings === null)) {
-    throw refuse('statelessInitDpGroup', 'settings', 'an object of strings', options.settings);
+    throw refuse(op, 'settings', 'an object of strings', options.settings);
   }
   const choice = options.backend === undefined ? config.dpBackend?.() : undefined;
   const settings = { ...config.dpSettings?.(), ...options.settings };
@@ -194,6 +192,8 @@ export async function statelessInitDpGroup(
     worldSize: config.dataParallelSize,
   };
   const next = config.peekDpInitPorts(maxInitAttempts);
+  if (!Array.isArray(next))
+    throw refuse(op, "what config's peekDpInitPorts() gives", 'an array of ports', next);
   const [first] = next;
   const alone = config.dataParallelSize === 1 && first === 0;
   const holds = first !== undefined && config.holdsPort?.(first) === true;
@@ -201,19 +201,41 @@ export async function statelessInitDpGroup(
   if (config.dataParallelRank === 0 && !chosen && (alone || holds)) {
     return attemptOnNextPorts(
       config,
-      (port) => {
-        const listenFd = config.handOver?.(port);
-        return ProcessGroup.create({
-          ...base,
-          masterPort: port,
-          ...(listenFd === undefined ? {} : { listenFd }),
-        });
-      },
+      (takePort) =>
+        // Which port is known only once it is taken: until then, it is one that rank 0 may choose.
+        ProcessGroup.create(
+          { ...base, masterPort: 0 },
+          {
+            beforeForming: () => {
+              const port = takePort();
+              return { port, listenFd: config.handOver?.(port) };
+            },
+          },
+        ),
       onWarning,
     );
   }
   const usable = next.filter((port) => port >= 0 && port <= 65_535);
   return joinOnAny(config, { ...base, masterPort: usable.length > 0 ? usable : next }, onWarning);
+}
+
+/** By the names of the configuration, which create() does not know. */
+function checkConfig(config: DpGroupConfig): void {
+  const given = (name: keyof DpGroupConfig) => (config as Partial<DpGroupConfig> | null | undefined)?.[name];
+  if (typeof given('peekDpInitPorts') !== 'function' || typeof given('getNextDpInitPort') !== 'function') {
+    const wanted = 'a parallel configuration, with getNextDpInitPort() and peekDpInitPorts()';
+    throw refuse(op, 'config', wanted, config);
+  }
+  for (const name of ['dpSettings', 'dpBackend', 'dpVotes', 'holdsPort', 'handOver'] as const) {
+    const value: unknown = given(name);
+    if (value !== undefined && typeof value !== 'function') {
+      throw refuse(op, `config's ${name}`, 'a function, or left out', value);
+    }
+  }
+  const { dataParallelMasterIp: address, dataParallelSize: size, dataParallelRank: rank } = config;
+  if (typeof address !== 'string') throw refuse(op, "config's dataParallelMasterIp", 'an address', address);
+  checkInteger(op, "config's dataParallelSize", size, 1, 65_536);
+  checkInteger(op, "config's dataParallelRank", rank, 0, size - 1);
 }
 
 type Given = Omit<StatelessInitOptions, 'onWarning' | 'groupName'>;
@@ -230,7 +252,7 @@ function withoutDevice({
 
 /**
  * The attempts are made by the native side, which walks the candidates by itself and tells of those that are
- * taken.
+ * taken. What was refused before that has used no port up: the other ranks know nothing of it.
  */
 async function joinOnAny(
   config: DpGroupConfig,
@@ -238,144 +260,33 @@ async function joinOnAny(
   onWarning: (text: string) => void,
 ): Promise<ProcessGroup> {
   const attempts = new InitAttempts(config, onWarning);
+  let forming = false;
   try {
-    const group = await ProcessGroup.create(options, (address) => {
-      attempts.begin();
-      attempts.retries(new AddressInUseError(address));
+    const group = await ProcessGroup.create(options, {
+      beforeForming: () => {
+        forming = true;
+      },
+      onAddressInUse: (address) => {
+        attempts.begin();
+        attempts.retries(new AddressInUseError(address));
+      },
     });
     // Ranks other than 0 are told of no failures, only where the group formed.
     const { portIndex } = group.info();
     while (attempts.made <= portIndex) attempts.begin();
     return group;
   } catch (error) {
-    if (config.dataParallelRank === 0 && !(error instanceof AddressInUseError)) attempts.begin();
+    const tried = forming && !(error instanceof AddressInUseError) && !isOwnMistake(error);
+    if (config.dataParallelRank === 0 && tried) attempts.begin();
     throw error;
   }
 }
 
+/** An argument that only the native side could judge, e.g. a descriptor that does not listen: nothing was bound. */
+function isOwnMistake(error: unknown): boolean {
+  return error instanceof InvalidArgumentError && error.consequence !== true;
+}
+
 function warn(text: string): void {
   process.emitWarning(text, { type: 'NodeCollectivesWarning', code: 'EADDRINUSE' });
-}
-
-const int64Max = 2n ** 63n - 1n;
-const int64Min = -(2n ** 63n);
-
-function checkGroup(op: string, group: unknown): asserts group is ProcessGroup {
-  if (!(group instanceof ProcessGroup)) throw refuse(op, 'group', 'a ProcessGroup', group);
-}
-
-function flag(op: string, name: string, value: unknown): number {
-  if (typeof value !== 'boolean') throw refuse(op, name, 'a boolean', value);
-  return value ? 1 : 0;
-}
-
-/**
- * Whether any rank has unfinished work. Every rank must call it.
- *
- * @param hasUnfinished whether this rank has.
- */
-export async function hasUnfinishedDp(
-  group: ProcessGroup,
-  hasUnfinished: boolean,
-  options?: OperationOptions,
-): Promise<boolean> {
-  checkGroup('hasUnfinishedDp', group);
-  const mine = flag('hasUnfinishedDp', 'hasUnfinished', hasUnfinished);
-  const [any] = await group.vote('max', [mine], options);
-  return any === 1;
-}
-
-/** hasUnfinishedDp(), blocking this thread; for engines in a worker thread of their own. */
-export function hasUnfinishedDpSync(
-  group: ProcessGroup,
-  hasUnfinished: boolean,
-  options?: OperationOptions,
-): boolean {
-  checkGroup('hasUnfinishedDpSync', group);
-  const mine = flag('hasUnfinishedDpSync', 'hasUnfinished', hasUnfinished);
-  return group.voteSync('max', [mine], options)[0] === 1;
-}
-
-function kvBytes(op: string, bytes: unknown): bigint {
-  if (typeof bytes === 'number')
-    checkInteger(op, 'bytes', bytes, -Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
-  else if (typeof bytes !== 'bigint') throw refuse(op, 'bytes', 'a bigint or a whole number', bytes);
-  const value = BigInt(bytes as number | bigint);
-  if (value < int64Min || value > int64Max) throw refuse(op, 'bytes', 'within 64 signed bits', value);
-  return value === -1n ? int64Max : value;
-}
-
-/**
- * The smallest KV-cache memory that any rank offers. Every rank must call it.
- *
- * @param bytes what this rank offers, in bytes; -1 means no limit.
- * @returns bytes; 2^63 - 1 if no rank has a limit.
- */
-export async function syncKvCacheMemorySize(
-  group: ProcessGroup,
-  bytes: bigint | number,
-  options?: OperationOptions,
-): Promise<bigint> {
-  checkGroup('syncKvCacheMemorySize', group);
-  const [least] = await group.vote('min', [kvBytes('syncKvCacheMemorySize', bytes)], options);
-  return least as bigint;
-}
-
-/** syncKvCacheMemorySize(), blocking this thread. */
-export function syncKvCacheMemorySizeSync(
-  group: ProcessGroup,
-  bytes: bigint | number,
-  options?: OperationOptions,
-): bigint {
-  checkGroup('syncKvCacheMemorySizeSync', group);
-  return group.voteSync('min', [kvBytes('syncKvCacheMemorySizeSync', bytes)], options)[0] as bigint;
-}
-
-/** What a rank brings to syncDpState(). */
-export interface DpState {
-  /** This rank has work. */
-  hasUnfinished: boolean;
-  /** This rank was asked to pause and waits for the others. */
-  pendingPause: boolean;
-}
-
-/** What all ranks take from syncDpState(). */
-export interface DpStateResult {
-  /** Some rank has work, or only some ranks wait for a pause: go on stepping. */
-  hasUnfinished: boolean;
-  /** All ranks wait for a pause: pause now. */
-  pauseConsensus: boolean;
-}
-
-function stateValues(op: string, state: DpState): number[] {
-  if (typeof state !== 'object' || state === null) throw refuse(op, 'state', 'an object', state);
-  return [flag(op, 'hasUnfinished', state.hasUnfinished), flag(op, 'pendingPause', state.pendingPause)];
-}
-
-function stateResult([unfinished, pausing]: number[], size: number): DpStateResult {
-  const pauseConsensus = pausing === size;
-  return {
-    hasUnfinished: (unfinished as number) > 0 || ((pausing as number) > 0 && !pauseConsensus),
-    pauseConsensus,
-  };
-}
-
-/** hasUnfinishedDp() and the agreement on a pause in one exchange. Every rank must call it. */
-export async function syncDpState(
-  group: ProcessGroup,
-  state: DpState,
-  options?: OperationOptions,
-): Promise<DpStateResult> {
-  checkGroup('syncDpState', group);
-  return stateResult(await group.vote('sum', stateValues('syncDpState', state), options), group.size);
-}
-
-/** syncDpState(), blocking this thread. */
-export function syncDpStateSync(
-  group: ProcessGroup,
-  state: DpState,
-  options?: OperationOptions,
-): DpStateResult {
-  checkGroup('syncDpStateSync', group);
-  return stateResult(group.voteSync('sum', stateValues('syncDpStateSync', state), options), group.size);
 }

@@ -11,7 +11,7 @@ import { within } from '../net/within.ts';
 import { optionNames } from '../option-names.ts';
 import { checkInteger, checkOptions, checkSignal, checkTimeout, orDefault, refuse } from './arrays.ts';
 import { type Backend, backendOf } from './backend.ts';
-import { type Coordination, endpointKey, formationOver } from './coordination.ts';
+import { type Coordination, coordinate } from './coordination.ts';
 import { leave } from './farewell.ts';
 
 /** What a coordination store has to offer; `TcpStore` does. */
@@ -87,6 +87,17 @@ export interface ProcessGroupOptions extends AccessOptions {
    * fired before the call, create() only tells the others, who may be joining.
    */
   signal?: AbortSignal;
+}
+
+/** What statelessInitDpGroup() takes part in. */
+export interface FormingHooks {
+  /** Rank 0 found a candidate taken, and goes on to the next. */
+  onAddressInUse?: (address: string) => void;
+  /**
+   * Nothing is wrong with the options: from here on ports are bound and dialled. Rank 0 may say only here which port
+   * that is, and give its listening descriptor.
+   */
+  beforeForming?: () => { port: number; listenFd: number | undefined } | undefined;
 }
 
 /** Options after checking. */
@@ -274,6 +285,14 @@ export async function prepare(
   return settled;
 }
 
+/** The same, on a port that was taken since. */
+export function listeningAt(
+  settled: Settled,
+  { port, listenFd = -1 }: { port: number; listenFd: number | undefined },
+): Settled {
+  return { ...settled, native: { ...settled.native, ports: [port], listenFd } };
+}
+
 /** Under `node-collectives launch` rank 0 has the port already; without it every bind would say "in use". */
 function checkLauncherPort(address: string, port: number | undefined, env = process.env): void {
   if (env['MASTER_ADDR'] !== address || Number(env['MASTER_PORT']) !== port || !launcherListens(env)) return;
@@ -338,56 +357,4 @@ async function locate(
     native.ports = [where?.port ?? 0];
   }
   native.hosts = await resolveWithin('join', host, initTimeoutMs, signal);
-}
-
-/**
- * Through a coordination store. Rank 0 numbers its formations of this name. The others take the latest that they have
- * not tried yet, or else the next: so nobody takes up the address of an earlier one twice, and a rank that missed
- * formations (it was restarted, say) is in step again after one try. One formation of a name at a time.
- */
-async function coordinate(
-  store: CoordinationStore,
-  settled: Settled,
-  masterAddr: string,
-  end: number,
-  signal: AbortSignal,
-): Promise<{ host: string; port: number } | undefined> {
-  const { groupName, jobId, rank } = settled.native;
-  const scope = `node-collectives/${jobId}/${groupName}`;
-  const count = async (of: number, amount: number) =>
-    Number(await store.add(`${scope}/formations/${of}`, amount));
-  let formation: number;
-  if (rank === 0) {
-    formation = await count(0, 1);
-  } else {
-    const [tried, latest] = await Promise.all([count(rank, 0), count(0, 0)]);
-    formation = tried < latest ? latest : latest + 1;
-    await count(rank, formation - tried);
-  }
-  settled.coordination = { store, scope, formation };
-  const keyOf = (n: number) => endpointKey(scope, n);
-  if (rank === 0) {
-    settled.publish = { store, key: keyOf(formation), address: masterAddr };
-    return undefined;
-  }
-  const read = async () => {
-    const timeoutMs = Math.max(1, Math.ceil(end - performance.now()));
-    return Buffer.from(await store.get(keyOf(formation), { timeoutMs, signal })).toString();
-  };
-  let text = await read();
-  for (; text === formationOver; text = await read()) {
-    formation += 1;
-    settled.coordination.formation = formation;
-    await count(rank, 1);
-  }
-  const [host = '', port = ''] = text.split(' ');
-  if ((isIP(host) === 0 && host === '') || !/^\d+$/.test(port)) {
-    throw new InvalidArgumentError(
-      `create: the store holds '${text}' under '${keyOf(formation)}', which is no address`,
-      {
-        op: 'create',
-      },
-    );
-  }
-  return { host, port: Number(port) };
 }

@@ -13,13 +13,12 @@ import type { OperationOptions } from './collectives.ts';
 import {
   type BackendChoice,
   type DpGroupConfig,
-  hasUnfinishedDp,
   type StatelessInitOptions,
   statelessInitDpGroup,
-  syncKvCacheMemorySize,
   type VotesChoice,
 } from './dp.ts';
 import type { ProcessGroup } from './process-group.ts';
+import { hasUnfinishedDp, syncKvCacheMemorySize } from './votes.ts';
 
 /**
  * How a model is spread over ranks: vLLM's ParallelConfig, with the same resolved values, refusals and hash.

@@ -34,7 +34,13 @@ import { form } from './forming.ts';
 import { dumpedGroup, type GroupInfo, infoOf } from './info.ts';
 import { operationNames } from './known-options.ts';
 import { Life } from './life.ts';
-import { type ProcessGroupOptions, prepare, type Settled } from './options.ts';
+import {
+  type FormingHooks,
+  listeningAt,
+  type ProcessGroupOptions,
+  prepare,
+  type Settled,
+} from './options.ts';
 import { type ReformOptions, Succession } from './reform.ts';
 
 /**
@@ -74,16 +80,12 @@ export class ProcessGroup {
    */
   static create(options: ProcessGroupOptions): Promise<ProcessGroup>;
   /** @internal */
-  static create(
-    options: ProcessGroupOptions,
-    onAddressInUse: (address: string) => void,
-  ): Promise<ProcessGroup>;
-  static async create(
-    options: ProcessGroupOptions,
-    onAddressInUse?: (address: string) => void,
-  ): Promise<ProcessGroup> {
+  static create(options: ProcessGroupOptions, hooks: FormingHooks): Promise<ProcessGroup>;
+  static async create(options: ProcessGroupOptions, hooks: FormingHooks = {}): Promise<ProcessGroup> {
     dieWithParentWhereAsked();
-    return ProcessGroup.#form(await prepare(options, onAddressInUse));
+    const settled = await prepare(options, hooks.onAddressInUse);
+    const place = hooks.beforeForming?.();
+    return ProcessGroup.#form(place === undefined ? settled : listeningAt(settled, place));
   }
 
   static #form(settled: Settled, onNative?: (native: NativeGroup) => void): Promise<ProcessGroup> {

@@ -16,8 +16,8 @@ describe('the retry policy', () => {
     const warnings: string[] = [];
     const outcomes = [new AddressInUseError('taken'), new NetworkError('bind: EADDRINUSE'), undefined];
     const ports: number[] = [];
-    const attempt = async (port: number) => {
-      ports.push(port);
+    const attempt = async (takePort: () => number) => {
+      ports.push(takePort());
       const error = outcomes[ports.length - 1];
       if (error !== undefined) throw error;
       return 'group';
@@ -37,7 +37,10 @@ describe('the retry policy', () => {
       await expect(
         attemptOnNextPorts(
           ports,
-          () => Promise.reject(error),
+          (takePort) => {
+            takePort();
+            return Promise.reject(error);
+          },
           () => {},
         ),
       ).rejects.toBe(error);

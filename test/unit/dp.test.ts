@@ -16,7 +16,7 @@ import {
   syncKvCacheMemorySize,
   syncKvCacheMemorySizeSync,
 } from 'node-collectives';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { freePorts } from '../helpers/sockets.ts';
 
 describe('dpConfigFromEnv', () => {
@@ -125,7 +125,7 @@ test.each(values)('%s takes a ProcessGroup only', async (name, call) => {
 });
 
 /** A configuration over given ports, which notes what was used up. */
-function configOf(candidates: number[], dataParallelRank = 0, dataParallelSize = 1) {
+function configOf(candidates: number[], dataParallelRank = 0, dataParallelSize = 1, more: object = {}) {
   const used: number[] = [];
   const config: DpGroupConfig = {
     dataParallelMasterIp: '127.0.0.1',
@@ -137,6 +137,7 @@ function configOf(candidates: number[], dataParallelRank = 0, dataParallelSize =
       return port;
     },
     peekDpInitPorts: (count) => candidates.slice(used.length, used.length + count),
+    ...more,
   };
   return { config, used };
 }
@@ -164,6 +165,39 @@ describe('statelessInitDpGroup', () => {
     await using group = await statelessInitDpGroup(config);
     expect(group.info()).toMatchObject({ port: candidates[0], portIndex: 0, size: 1, groupName: 'dp' });
     expect(used).toEqual(candidates.slice(0, 1));
+  });
+
+  // Rank 0 uses ports up as it tries them, the others once a group stands: what only rank 0 got wrong must not count.
+  describe('a wrong argument uses no port up', () => {
+    const handOver = vi.fn();
+    const wrong: [string, ReturnType<typeof configOf>, object][] = [
+      ['of rank 0 among others', configOf([1, 2, 3, 4, 5], 0, 2), { timeoutMs: -1 }],
+      ['found after the address', configOf([1, 2, 3, 4, 5], 0, 2, { dataParallelMasterIp: '192.0.2.1' }), {}],
+      ['found by the native side', configOf([1, 2, 3, 4, 5], 0, 2), { listenFd: 0 }],
+      ['of a group of one that chooses', configOf([0, 0, 0, 0, 0]), { settings: { a: 1 } }],
+      ['where a port is held', configOf([1, 2], 0, 2, { holdsPort: () => true, handOver }), { device: -1 }],
+    ];
+    test.each(wrong)('%s', async (_, { config, used }, options) => {
+      await expect(statelessInitDpGroup(config, options)).rejects.toThrow(InvalidArgumentError);
+      expect(used).toEqual([]);
+      expect(handOver).not.toHaveBeenCalled();
+    });
+
+    test('so that the corrected call meets the other ranks, and all have used up the same', async () => {
+      const candidates = await freePorts(12);
+      const ranks = [configOf(candidates, 0, 2), configOf(candidates, 1, 2)] as const;
+      for (let i = 0; i <= maxInitAttempts; i += 1) {
+        await expect(statelessInitDpGroup(ranks[0].config, { heartbeatMs: 0 })).rejects.toThrow(
+          'heartbeatMs',
+        );
+      }
+      const groups = await Promise.all(
+        ranks.map(({ config }) => statelessInitDpGroup(config, { initTimeoutMs: 10_000 })),
+      );
+      expect(groups.map((group) => group.info().port)).toEqual([candidates[0], candidates[0]]);
+      expect(ranks.map(({ used }) => used)).toEqual([[candidates[0]], [candidates[0]]]);
+      await Promise.all(groups.map((group) => group.close()));
+    });
   });
 
   test('a port that is taken costs a warning and the next one; all of them, EADDRINUSE', async () => {
