@@ -1,13 +1,8 @@
 /** Memory on a device. */
+
+import { checkInteger, checkOptions, orDefault, refuse } from '../arguments.ts';
 import { ClosedError } from '../errors.ts';
-import {
-  type CollectiveArray,
-  checkArray,
-  checkInteger,
-  checkOptions,
-  orDefault,
-  refuse,
-} from '../group/arrays.ts';
+import { type CollectiveArray, checkArray } from '../group/arrays.ts';
 import { optionNames } from '../option-names.ts';
 import {
   type DeviceWaitOptions,

@@ -1,5 +1,5 @@
 /** The native side of device memory: one thread for each JavaScript environment, started at first use. */
-import { checkOptions, checkSignal, checkTimeout } from '../group/arrays.ts';
+import { checkOptions, checkSignal, checkTimeout } from '../arguments.ts';
 import { binding } from '../native/binding.ts';
 import { abortable } from '../net/abortable.ts';
 import { within } from '../net/within.ts';

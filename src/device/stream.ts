@@ -1,6 +1,7 @@
 /** Streams and events of a device, to order collectives with an engine's own work. */
+
+import { checkInteger, checkOptions, orDefault, refuse } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
-import { checkInteger, checkOptions, orDefault, refuse } from '../group/arrays.ts';
 import { optionNames } from '../option-names.ts';
 import {
   type DeviceWaitOptions,

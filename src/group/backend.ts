@@ -1,6 +1,7 @@
 /** Which backend a group has, on which device, and which way its votes go. */
+
+import { checkInteger, orDefault, refuse } from '../arguments.ts';
 import { defaultDevice } from '../device/lane.ts';
-import { checkInteger, orDefault, refuse } from './arrays.ts';
 import type { VotesChoice } from './dp.ts';
 import type { ProcessGroupOptions } from './options.ts';
 

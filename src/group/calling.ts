@@ -1,16 +1,11 @@
 /** How calls reach the native group: checked, under their deadline and signal, told to who watches, their errors noted. */
+
+import { checkOptions, checkSignal, checkTimeout, orDefault, refuse } from '../arguments.ts';
 import type { DeviceBuffer } from '../device/buffer.ts';
 import { AbortedError, ClosedError } from '../errors.ts';
 import { DType, type NativeGroup, OpKind, ReduceOp } from '../native/binding.ts';
 import { abortReason, whenAborted } from '../net/abortable.ts';
-import {
-  type CollectiveArray,
-  checkOptions,
-  checkSignal,
-  checkTimeout,
-  orDefault,
-  refuse,
-} from './arrays.ts';
+import type { CollectiveArray } from './arrays.ts';
 import type { Call, Message, OperationOptions } from './collectives.ts';
 import type { DeviceCall } from './device-collectives.ts';
 import { channels, type OperationMessage, operationTrace, report } from './events.ts';

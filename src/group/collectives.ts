@@ -1,19 +1,16 @@
 /** Options of the collectives, and what each call becomes: arguments checked, result's place chosen. */
 
+import { checkInteger, checkOptions, orDefault, refuse } from '../arguments.ts';
 import type { OpKind } from '../native/binding.ts';
 import { ReduceOp } from '../native/binding.ts';
 import {
   type CollectiveArray,
   checkArray,
-  checkInteger,
-  checkOptions,
   checkOut,
   type DTypeName,
   dtypeOf,
-  orDefault,
   type ReduceOpName,
   reduceOpOf,
-  refuse,
   sameKind,
 } from './arrays.ts';
 import { arrayNames, operationNames } from './known-options.ts';

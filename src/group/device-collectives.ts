@@ -1,16 +1,11 @@
 /** What collectives on device memory become: arguments checked before anything is sent. */
+
+import { checkInteger, checkOptions, orDefault, refuse } from '../arguments.ts';
 import { DeviceBuffer } from '../device/buffer.ts';
 import type { MemoryHandle, StreamHandle } from '../device/lane.ts';
 import { Stream } from '../device/stream.ts';
 import { DType, type OpKind, ReduceOp } from '../native/binding.ts';
-import {
-  checkInteger,
-  checkOptions,
-  type DTypeName,
-  orDefault,
-  type ReduceOpName,
-  refuse,
-} from './arrays.ts';
+import type { DTypeName, ReduceOpName } from './arrays.ts';
 import { type Caller, type OperationOptions, peerOf, tagOf } from './collectives.ts';
 import { deviceNames } from './known-options.ts';
 

@@ -1,7 +1,8 @@
 /** The data-parallel group of an engine: how it is formed from a configuration. */
+
+import { checkInteger, checkOptions, refuse } from '../arguments.ts';
 import { AddressInUseError, InvalidArgumentError, NetworkError } from '../errors.ts';
 import { optionNames } from '../option-names.ts';
-import { checkInteger, checkOptions, refuse } from './arrays.ts';
 import { reportFallback } from './fallback.ts';
 import type { ProcessGroupOptions } from './options.ts';
 import { ProcessGroup } from './process-group.ts';

@@ -1,6 +1,7 @@
 /** Options of a group: checked here, resolved, and put into the form the native side takes. */
 import { randomBytes } from 'node:crypto';
 import { isIP } from 'node:net';
+import { checkInteger, checkOptions, checkSignal, checkTimeout, orDefault, refuse } from '../arguments.ts';
 import { AbortedError, InvalidArgumentError, TimeoutError } from '../errors.ts';
 import type { NativeGroupOptions } from '../native/binding.ts';
 import { abortable, abortReason } from '../net/abortable.ts';
@@ -9,7 +10,6 @@ import { listenFdFromEnvironment } from '../net/listen-fd.ts';
 import { type AccessOptions, accessOf, checkExposure } from '../net/secret.ts';
 import { within } from '../net/within.ts';
 import { optionNames } from '../option-names.ts';
-import { checkInteger, checkOptions, checkSignal, checkTimeout, orDefault, refuse } from './arrays.ts';
 import { type Backend, backendOf } from './backend.ts';
 import { type Coordination, coordinate } from './coordination.ts';
 import { leave } from './farewell.ts';

@@ -1,5 +1,6 @@
 /** ParallelConfig: a parallel configuration that can form the groups it describes. */
 
+import { refuse } from '../arguments.ts';
 import { hashJson } from '../config/hash.ts';
 import {
   type ConfigContext,
@@ -8,7 +9,6 @@ import {
 } from '../config/parallel-settings.ts';
 import { isPlainObject } from '../config/python.ts';
 import { listenFdFromEnvironment, takeListenFd } from '../net/listen-fd.ts';
-import { refuse } from './arrays.ts';
 import type { OperationOptions } from './collectives.ts';
 import {
   type BackendChoice,

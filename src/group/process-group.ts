@@ -1,4 +1,6 @@
 /** The process group: joining, collectives, closing. Bytes and waits are the native side's. */
+
+import { checkOptions, checkSignal, checkTimeout, refuse } from '../arguments.ts';
 import { DeviceBuffer } from '../device/buffer.ts';
 import type { NativeGroup, NativeGroupEvent, NativeGroupInfo } from '../native/binding.ts';
 import { whenAborted } from '../net/abortable.ts';
@@ -6,7 +8,7 @@ import { longestTimerMs } from '../net/within.ts';
 import { type Dump, dumpVariable, dumpWhereAsked, makeDump, writeDump } from '../observe/dump.ts';
 import { type GroupStats, type OperationRecord, statsOf } from '../observe/stats.ts';
 import { dieWithParentWhereAsked } from '../process/die-with-parent.ts';
-import { type CollectiveArray, checkOptions, checkSignal, checkTimeout, refuse } from './arrays.ts';
+import type { CollectiveArray } from './arrays.ts';
 import { Caller, type VoteOp } from './calling.ts';
 import type {
   AllGatherOptions,

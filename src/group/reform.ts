@@ -1,5 +1,6 @@
 /** Re-forming: the next generation of a group, from the ranks that are left and newcomers. docs/reforming.md. */
 import { isIP } from 'node:net';
+import { checkInteger, checkOptions, checkTimeout, orDefault, refuse } from '../arguments.ts';
 import {
   ClosedError,
   CollectivesError,
@@ -10,7 +11,6 @@ import {
 } from '../errors.ts';
 import type { NativeGroup, NativeGroupEvent, NativeGroupInfo } from '../native/binding.ts';
 import { optionNames } from '../option-names.ts';
-import { checkInteger, checkOptions, checkTimeout, orDefault, refuse } from './arrays.ts';
 import type { Settled } from './options.ts';
 
 /** What `reform()` makes the next generation from. */

@@ -1,5 +1,5 @@
 /** The votes by which the ranks of a data-parallel group stay in step. */
-import { checkInteger, refuse } from './arrays.ts';
+import { checkInteger, refuse } from '../arguments.ts';
 import type { OperationOptions } from './collectives.ts';
 import { ProcessGroup } from './process-group.ts';
 

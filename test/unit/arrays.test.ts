@@ -1,16 +1,8 @@
 // Arguments of collectives: each mistake is found, and named, before anything is sent.
 import { InvalidArgumentError } from 'node-collectives';
 import { describe, expect, test } from 'vitest';
-import {
-  checkArray,
-  checkInteger,
-  checkOptions,
-  checkOut,
-  checkTimeout,
-  dtypeOf,
-  reduceOpOf,
-  sameKind,
-} from '../../src/group/arrays.ts';
+import { checkInteger, checkOptions, checkTimeout } from '../../src/arguments.ts';
+import { checkArray, checkOut, dtypeOf, reduceOpOf, sameKind } from '../../src/group/arrays.ts';
 import { arrayNames } from '../../src/group/known-options.ts';
 import { DType, ReduceOp } from '../../src/native/binding.ts';
 
