@@ -1,5 +1,6 @@
 /** The public API: re-exports only. */
 
+export type { ConfigContext } from './config/context.ts';
 export { EPLBConfig, type EPLBConfigInput, type EPLBFields } from './config/eplb-config.ts';
 export {
   type ConfigIssue,
@@ -11,7 +12,6 @@ export { Executor, type ExecutorClass } from './config/executor.ts';
 export type { HashFactor } from './config/hash.ts';
 export { detectHost, type HostFacts } from './config/host.ts';
 export type {
-  ConfigContext,
   ParallelConfigInput,
   ParallelFields,
 } from './config/parallel-settings.ts';

@@ -1,6 +1,8 @@
 /** Facts about the machine that a configuration depends on. */
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { checkInteger, refuse } from '../arguments.ts';
+import { checkEnvironment } from '../environment.ts';
 import { findDevices, type System, system } from './devices.ts';
 import { type HeldPort, holdPorts, reservedPorts } from './ports.ts';
 import { pythonInt } from './python.ts';
@@ -50,6 +52,7 @@ export function detectHost(env?: Env): HostFacts;
 /** With a stand-in for the operating system. @internal */
 export function detectHost(env: Env, on: System): HostFacts;
 export function detectHost(env: Env = process.env, on: System = system): HostFacts {
+  checkEnvironment('detectHost', env);
   let found: ReturnType<typeof findDevices> | undefined;
   const devices = () => {
     found ??= findDevices(env, on);
@@ -76,7 +79,12 @@ export function detectHost(env: Env = process.env, on: System = system): HostFac
     rayRunning: rayAddress,
     inPlacementGroup: false,
     batchInvariant: batchInvariantAtStart,
-    openPorts: (count, environment, address) => holdPorts(count, reservedPorts(environment), address),
+    openPorts: (count, environment, address) => {
+      checkInteger('openPorts', 'count', count, 0, 65_536);
+      checkEnvironment('openPorts', environment);
+      if (typeof address !== 'string') throw refuse('openPorts', 'address', 'a text', address);
+      return holdPorts(count, reservedPorts(environment), address);
+    },
   };
 }
 

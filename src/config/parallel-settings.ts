@@ -1,5 +1,7 @@
 /** ParallelConfig without its groups: construction, derived values, hash, ports, the two spellings. */
+import { checkInteger } from '../arguments.ts';
 import { InvalidArgumentError } from '../errors.ts';
+import { type ConfigContext, checkContext } from './context.ts';
 import { EPLBConfig, type EPLBConfigInput } from './eplb-config.ts';
 import { eplbNames } from './eplb-schema.ts';
 import { type ConfigIssue, ConfigValidationError, ZeroDivisionError } from './errors.ts';
@@ -13,18 +15,6 @@ import { floorDivide, floorModulo, isPlainObject } from './python.ts';
 import { type Environment, resolveFields, usesRay } from './resolve.ts';
 import { unknownNames } from './unknown.ts';
 import { issuesOf } from './zod.ts';
-
-/** Where a configuration looks things up. */
-export interface ConfigContext {
-  /** Environment variables; `process.env` otherwise. VLLM_ENABLE_V1_MULTIPROCESSING may be written to it. */
-  env?: Environment;
-  /** Facts about the machine; this machine otherwise. */
-  host?: HostFacts;
-  /** Takes warnings; `process.emitWarning` otherwise, each "once" text once in a thread. */
-  onWarning?: (text: string) => void;
-  /** Told for each field that resolution set where its value came from. */
-  onSource?: (field: string, source: string) => void;
-}
 
 const saidOnce = new Set<string>();
 
@@ -54,6 +44,7 @@ export class ParallelSettings {
   readonly #held = new Map<number, HeldPort>();
 
   constructor(settings: ParallelConfigInput = {}, context: ConfigContext = {}) {
+    checkContext(context);
     const { env = process.env, host = currentHost(), onWarning, onSource } = context;
     this.#env = env;
     this.#host = host;
@@ -166,6 +157,7 @@ export class ParallelSettings {
 
   /** The `count` ports that would come next, without using them up. */
   peekDpInitPorts(count: number): number[] {
+    checkInteger('peekDpInitPorts', 'count', count, 0, 65_536);
     const listed = this._dataParallelMasterPortList.toReversed().slice(0, count);
     const first = this.dataParallelMasterPort;
     return [...listed, ...Array.from({ length: count - listed.length }, (_, i) => first + i)];
@@ -181,6 +173,7 @@ export class ParallelSettings {
    * before, or take() its descriptor where that is offered. undefined if the port is not held.
    */
   takeHeldPort(port: number): HeldPort | undefined {
+    checkInteger('takeHeldPort', 'port', port, 0, 65_535);
     const held = this.#held.get(port);
     this.#held.delete(port);
     return held;

@@ -1,4 +1,6 @@
 /** Stages B, C and D: what follows from the arguments, the environment and the machine. */
+
+import { variable } from '../environment.ts';
 import type { executorNames } from './convert.ts';
 import { MissingVariableError, ruleError, ZeroDivisionError } from './errors.ts';
 import { type ExecutorClass, isExecutorClass, printClass } from './executor.ts';
@@ -23,6 +25,7 @@ export interface ResolveContext {
 }
 
 const refuse = (text: string) => ruleError('ParallelConfig', text);
+const variableIn = (env: Environment, name: string) => variable('ParallelConfig', env, name);
 
 /** Resolves and checks the fields in place. */
 export function resolveFields(fields: ParallelFields, context: ResolveContext): void {
@@ -81,7 +84,7 @@ function divide(a: number, b: number): number {
 }
 
 function chooseAll2All(fields: ParallelFields, { env, warn, note }: ResolveContext): void {
-  const asked = env['VLLM_ALL2ALL_BACKEND'];
+  const asked = variableIn(env, 'VLLM_ALL2ALL_BACKEND');
   if (asked === undefined) return;
   warn(
     'VLLM_ALL2ALL_BACKEND environment variable is deprecated and will be removed in v0.15.0. ' +
@@ -100,7 +103,7 @@ function chooseAll2All(fields: ParallelFields, { env, warn, note }: ResolveConte
 function settleDataParallel(fields: ParallelFields, context: ResolveContext, launcher: boolean): void {
   const { env, host, note } = context;
   if (launcher) {
-    const rank = env['RANK'];
+    const rank = variableIn(env, 'RANK');
     if (rank === undefined) throw new MissingVariableError('RANK');
     fields.dataParallelRank = divide(integer(rank), divide(fields.worldSize, fields.dataParallelSize));
     note('dataParallelRank', 'environment RANK');
@@ -122,9 +125,11 @@ function settleDataParallel(fields: ParallelFields, context: ResolveContext, lau
 /** The environment decides, variable by variable: one that is not reached may hold anything. */
 function readDataParallel(fields: ParallelFields, { env, note }: ResolveContext): void {
   const from = (name: string) =>
-    env[name] === undefined ? `default, as ${name} is not set` : `environment ${name}`;
-  const read = (name: string, otherwise: number) =>
-    env[name] === undefined ? otherwise : integer(env[name]);
+    variableIn(env, name) === undefined ? `default, as ${name} is not set` : `environment ${name}`;
+  const read = (name: string, otherwise: number) => {
+    const given = variableIn(env, name);
+    return given === undefined ? otherwise : integer(given);
+  };
   fields.dataParallelSize = read('VLLM_DP_SIZE', 1);
   note('dataParallelSize', from('VLLM_DP_SIZE'));
   fields.dataParallelRank = read('VLLM_DP_RANK', 0);
@@ -132,9 +137,9 @@ function readDataParallel(fields: ParallelFields, { env, note }: ResolveContext)
   fields.dataParallelRankLocal = read('VLLM_DP_RANK_LOCAL', fields.dataParallelRank);
   note(
     'dataParallelRankLocal',
-    from(env['VLLM_DP_RANK_LOCAL'] === undefined ? 'VLLM_DP_RANK' : 'VLLM_DP_RANK_LOCAL'),
+    from(variableIn(env, 'VLLM_DP_RANK_LOCAL') === undefined ? 'VLLM_DP_RANK' : 'VLLM_DP_RANK_LOCAL'),
   );
-  fields.dataParallelMasterIp = env['VLLM_DP_MASTER_IP'] ?? '127.0.0.1';
+  fields.dataParallelMasterIp = variableIn(env, 'VLLM_DP_MASTER_IP') ?? '127.0.0.1';
   note('dataParallelMasterIp', from('VLLM_DP_MASTER_IP'));
   fields.dataParallelMasterPort = read('VLLM_DP_MASTER_PORT', 0);
   note('dataParallelMasterPort', from('VLLM_DP_MASTER_PORT'));
@@ -150,7 +155,7 @@ function chooseExecutor(fields: ParallelFields, { env, host }: ResolveContext): 
   const { worldSize } = fields;
   if (worldSize === 1) return ['uni', 'one process'];
   if (worldSize < 1) return undefined;
-  if (host.platform === 'tpu' && integer(env['VLLM_XLA_USE_SPMD'] ?? '0') !== 0) {
+  if (host.platform === 'tpu' && integer(variableIn(env, 'VLLM_XLA_USE_SPMD') ?? '0') !== 0) {
     return ['uni', 'VLLM_XLA_USE_SPMD is on'];
   }
   if (host.platform === 'cuda') {

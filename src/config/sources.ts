@@ -2,7 +2,10 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { extname } from 'node:path';
+import { checkOptions, refuse } from '../arguments.ts';
+import { checkEnvironment } from '../environment.ts';
 import { InvalidArgumentError } from '../errors.ts';
+import { optionNames } from '../option-names.ts';
 import { parallelOptions, readArguments, setting } from './arguments.ts';
 import { toSnake } from './names.ts';
 import { nearest } from './nearest.ts';
@@ -37,6 +40,7 @@ export interface ParallelArguments {
  *   value.
  */
 export function parseParallelArgs(argv: readonly string[], options: ParseOptions = {}): ParallelConfigInput {
+  checkArguments('parseParallelArgs', argv, options);
   return gather(argv, options, false).settings;
 }
 
@@ -45,7 +49,18 @@ export function parseKnownParallelArgs(
   argv: readonly string[],
   options: ParseOptions = {},
 ): ParallelArguments {
+  checkArguments('parseKnownParallelArgs', argv, options);
   return gather(argv, options, true);
+}
+
+const names = optionNames<ParseOptions>({ env: true });
+
+function checkArguments(op: string, argv: readonly string[], options: ParseOptions): void {
+  if (!Array.isArray(argv)) throw refuse(op, 'argv', 'an array of texts', argv);
+  const wrong = argv.findIndex((each) => typeof each !== 'string');
+  if (wrong >= 0) throw refuse(op, `argv[${wrong}]`, 'a text', argv[wrong]);
+  checkOptions(op, options, names);
+  if (options.env !== undefined) checkEnvironment(op, options.env);
 }
 
 /** With sources, but without unknown arguments. @internal */

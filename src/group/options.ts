@@ -163,10 +163,10 @@ function portsOf(options: ProcessGroupOptions): number[] {
   // Without a port, rank 0 chooses one and publishes it in the store.
   const named = options.masterPort === undefined ? options.masterPorts : options.masterPort;
   const masterPort = orDefault(named, options.store === undefined ? undefined : 0);
+  const name = options.masterPorts === undefined ? 'masterPort' : 'masterPorts';
   const ports: readonly unknown[] = Array.isArray(masterPort) ? masterPort : [masterPort];
-  if (ports.length === 0)
-    throw refuse('create', 'masterPort', 'a port or at least one candidate', masterPort);
-  for (const port of ports) checkInteger('create', 'masterPort', port, 0, 65535);
+  if (ports.length === 0) throw refuse('create', name, 'a port or at least one candidate', masterPort);
+  for (const port of ports) checkInteger('create', name, port, 0, 65535);
   const chosen =
     options.store !== undefined || (rank === 0 && (options.listenFd !== undefined || ports.length === 1));
   if (ports.includes(0) && !chosen) {

@@ -1,12 +1,9 @@
 /** ParallelConfig: a parallel configuration that can form the groups it describes. */
 
 import { refuse } from '../arguments.ts';
+import type { ConfigContext } from '../config/context.ts';
 import { hashJson } from '../config/hash.ts';
-import {
-  type ConfigContext,
-  type ParallelConfigInput,
-  ParallelSettings,
-} from '../config/parallel-settings.ts';
+import { type ParallelConfigInput, ParallelSettings } from '../config/parallel-settings.ts';
 import { isPlainObject } from '../config/python.ts';
 import { listenFdFromEnvironment, takeListenFd } from '../net/listen-fd.ts';
 import type { OperationOptions } from './collectives.ts';

@@ -1,4 +1,6 @@
 /** The data-parallel settings that a launcher leaves in the environment. */
+import { checkInteger } from '../arguments.ts';
+import { checkEnvironment } from '../environment.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import type { DpGroupConfig } from '../group/dp.ts';
 import { listenFdFromEnvironment, takeListenFd } from '../net/listen-fd.ts';
@@ -15,6 +17,7 @@ export class DpEnvironment implements DpGroupConfig {
   readonly #launcherPort: number;
 
   constructor(env: NodeJS.ProcessEnv) {
+    checkEnvironment('dpConfigFromEnv', env);
     this.dataParallelSize = integer(env, 'VLLM_DP_SIZE', 1);
     this.dataParallelRank = integer(env, 'VLLM_DP_RANK', 0);
     this.dataParallelRankLocal = integer(env, 'VLLM_DP_RANK_LOCAL', this.dataParallelRank);
@@ -36,6 +39,7 @@ export class DpEnvironment implements DpGroupConfig {
   }
 
   peekDpInitPorts(count: number): number[] {
+    checkInteger('peekDpInitPorts', 'count', count, 0, 65_536);
     return Array.from({ length: count }, (_, i) => this.dataParallelMasterPort + i).filter(
       (port) => port <= 65535,
     );

@@ -3,9 +3,12 @@
  * program reads its rank and world size back, from ours or from a cluster's launcher.
  */
 
+import { checkOptions, refuse } from '../arguments.ts';
+import { checkEnvironment } from '../environment.ts';
 import { InvalidArgumentError } from '../errors.ts';
 import { listenFdVariable } from '../net/listen-fd.ts';
 import { secretVariable } from '../net/secret.ts';
+import { optionNames } from '../option-names.ts';
 
 /** An environment, as in `process.env`. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -42,6 +45,8 @@ const families: readonly Family[] = [
   },
   { source: 'pmi', rank: 'PMI_RANK', size: 'PMI_SIZE' },
 ];
+
+const sourceName = optionNames<{ source?: RankSource }>({ source: true });
 
 function count(env: Environment, name: string): number {
   const text = env[name] ?? '';
@@ -86,13 +91,13 @@ export function rankFromEnvironment(
   env: Environment = process.env,
   options: { readonly source?: RankSource } = {},
 ): RankInfo | undefined {
+  checkEnvironment('rankFromEnvironment', env);
+  checkOptions('rankFromEnvironment', options, sourceName);
   if (options.source !== undefined) {
     const family = families.find((f) => f.source === options.source);
     if (family === undefined) {
       const known = families.map((f) => f.source).join(', ');
-      throw new InvalidArgumentError(
-        `source must be one of ${known}, it is ${JSON.stringify(options.source)}`,
-      );
+      throw refuse('rankFromEnvironment', 'source', `one of ${known}`, options.source);
     }
     if (!isSet(env, family.rank)) {
       throw new InvalidArgumentError(`source ${family.source} was asked for, but ${family.rank} is not set`);

@@ -1,5 +1,6 @@
 /** A listening socket that this process was started with. */
 import { fstatSync, readFileSync } from 'node:fs';
+import { checkEnvironment } from '../environment.ts';
 import { InvalidArgumentError } from '../errors.ts';
 
 /** Name of the variable that holds the descriptor of the listening socket, in rank 0's environment only. */
@@ -13,6 +14,7 @@ export const listenFdVariable = 'NODE_COLLECTIVES_LISTEN_FD';
  * @throws InvalidArgumentError the variable is no descriptor number, or that descriptor does not listen.
  */
 export function listenFdFromEnvironment(env: NodeJS.ProcessEnv = process.env): number | undefined {
+  checkEnvironment('listenFdFromEnvironment', env);
   const text = env[listenFdVariable]?.trim() ?? '';
   if (text === '') return undefined;
   if (!/^\d{1,9}$/.test(text)) {

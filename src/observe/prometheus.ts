@@ -1,4 +1,5 @@
 /** A group's numbers in Prometheus's text format, version 0.0.4. */
+import { refuse } from '../arguments.ts';
 import type { GroupStats } from './stats.ts';
 
 /** Upper bounds of the latency histogram, in seconds: votes take some ten microseconds, a hang takes minutes. */
@@ -14,12 +15,36 @@ function escaped(value: string | number): string {
   return String(value).replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"');
 }
 
+const op = 'formatPrometheus';
+const isObject = (value: unknown) => typeof value === 'object' && value !== null;
+
+function checkStats(stats: unknown): void {
+  const { groupName, kinds, failures, links } = (isObject(stats) ? stats : {}) as Partial<GroupStats>;
+  if (typeof groupName === 'string' && isObject(kinds) && isObject(failures) && Array.isArray(links)) return;
+  throw refuse(op, 'stats', 'what stats() of a group has given, or an array of that', stats);
+}
+
+/** One label that Prometheus cannot read costs it the whole page. */
+function checkLabels(labels: unknown): void {
+  if (!isObject(labels)) throw refuse(op, 'labels', 'an object of names and values', labels);
+  for (const [name, value] of Object.entries(labels as object)) {
+    if (!/^[a-zA-Z_]\w*$/.test(name)) {
+      throw refuse(op, 'a name in labels', "letters, digits and '_', with no digit first", name);
+    }
+    if (typeof value !== 'string' && typeof value !== 'number') {
+      throw refuse(op, `labels.${name}`, 'a text or a number', value);
+    }
+  }
+}
+
 /**
  * The statistics of one or more groups as a page that Prometheus reads. Every sample has the labels `group`, `rank` and
  * those of `labels`.
  */
 export function formatPrometheus(stats: GroupStats | readonly GroupStats[], labels: Labels = {}): string {
   const groups = Array.isArray(stats) ? (stats as readonly GroupStats[]) : [stats as GroupStats];
+  groups.forEach(checkStats);
+  checkLabels(labels);
   const lines: string[] = [];
   const metric = (name: string, type: string, help: string, samples: (of: GroupStats) => Sample[]) => {
     lines.push(`# HELP node_collectives_${name} ${help}`, `# TYPE node_collectives_${name} ${type}`);

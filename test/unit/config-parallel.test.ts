@@ -1,10 +1,11 @@
 import { describe, expect, expectTypeOf, test, vi } from 'vitest';
+import type { ConfigContext } from '../../src/config/context.ts';
 import { EPLBConfig } from '../../src/config/eplb-config.ts';
 import { ConfigValidationError, MissingVariableError, ZeroDivisionError } from '../../src/config/errors.ts';
 import { Executor } from '../../src/config/executor.ts';
 import { toSnake } from '../../src/config/names.ts';
 import { parallelSchema } from '../../src/config/parallel-schema.ts';
-import type { ConfigContext, ParallelConfigInput } from '../../src/config/parallel-settings.ts';
+import type { ParallelConfigInput } from '../../src/config/parallel-settings.ts';
 import { ParallelConfig } from '../../src/group/parallel-config.ts';
 import { cudaHost as cuda } from '../helpers/host-facts.ts';
 
