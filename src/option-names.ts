@@ -19,20 +19,32 @@ export function optionNames<T extends object>(names: Readonly<Record<keyof T, bo
 }
 
 /**
+ * @param what the argument they are in.
  * @throws InvalidArgumentError that names the unknown option and the known ones.
  */
-export function checkNames(op: string, options: object, { known, offered }: OptionNames): void {
+export function checkNames(
+  op: string,
+  options: object,
+  { known, offered }: OptionNames,
+  what = 'options',
+): void {
   // Every vote with options comes through here: for-in makes no array of the names.
   for (const name in options) {
-    if (!known.has(name)) refuseName(op, options, name, offered);
+    if (!known.has(name)) refuseName(op, options, name, offered, what);
   }
 }
 
-function refuseName(op: string, options: object, name: string, offered: readonly string[]): void {
+function refuseName(
+  op: string,
+  options: object,
+  name: string,
+  offered: readonly string[],
+  what: string,
+): void {
   // An AbortSignal has inherited names only. Others that are inherited are not the caller's doing.
   if (options instanceof AbortSignal) {
     throw new InvalidArgumentError(
-      `${op}: options must be an object of options, but is an AbortSignal; give { signal }`,
+      `${op}: ${what} must be an object of options, but is an AbortSignal; give it as \`signal\` in one`,
       { op },
     );
   }

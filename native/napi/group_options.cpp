@@ -1,11 +1,10 @@
 #include "napi/group_options.h"
 
-#include <sys/socket.h>
-
 #include <string>
 #include <vector>
 
 #include "napi/credentials.h"
+#include "napi/listen_fd.h"
 
 namespace nc::napi {
 
@@ -25,20 +24,6 @@ std::vector<int> numbers(Napi::Value value) {
   return out;
 }
 
-// A wrong number must not cost the caller an unrelated descriptor (one of the event loop's, say), so that
-// only a listening socket is taken over.
-UniqueFd adopt(int fd) {
-  int listening = 0;
-  socklen_t length = sizeof(listening);
-  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) != 0 || listening != 1) {
-    ErrorFacts facts;
-    facts.op = "create";
-    throw Error(ErrorCode::kInvalidArgument,
-                "create: descriptor " + std::to_string(fd) + " is not a listening TCP socket", facts);
-  }
-  return UniqueFd(fd);
-}
-
 }  // namespace
 
 group::GroupOptions readGroupOptions(Napi::Object options) {
@@ -51,7 +36,10 @@ group::GroupOptions readGroupOptions(Napi::Object options) {
   }
   const int listenFd = options.Get("listenFd").As<Napi::Number>().Int32Value();
   // The group owns it from here on: a copy left open would keep the port after the group is gone.
-  if (listenFd >= 0) join.listenFd = adopt(listenFd);
+  if (listenFd >= 0) {
+    checkListenFd(listenFd, "create");
+    join.listenFd = UniqueFd(listenFd);
+  }
   const std::vector<std::string> alsoAt = texts(options.Get("alsoAt"));  // hosts and ports in turn
   for (size_t i = 0; i + 1 < alsoAt.size(); i += 2) {
     join.alsoAt.push_back(SocketAddress::parse(alsoAt[i], static_cast<uint16_t>(std::stoul(alsoAt[i + 1]))));

@@ -6,14 +6,16 @@
 #include <cerrno>
 
 #include "napi/credentials.h"
+#include "napi/listen_fd.h"
 #include "rendezvous/access.h"
 
 namespace nc::napi {
 
 namespace {
 
-// A wrong number must not cost the caller an unrelated descriptor, so that only a good one is taken for good.
+// The caller keeps its descriptor where that fails.
 std::unique_ptr<store::Server> adopt(int fd, const store::Server::Options& options) {
+  checkListenFd(fd, "store.listen");
   UniqueFd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!copy) throw systemError("store: descriptor " + std::to_string(fd), errno);
   auto server = store::Server::adopt(std::move(copy), options);

@@ -1,7 +1,7 @@
 /** Where a configuration looks things up. */
-import { checkOptions, refuse } from '../arguments.ts';
+import { refuse } from '../arguments.ts';
 import { checkIsEnvironment } from '../environment.ts';
-import { optionNames } from '../option-names.ts';
+import { checkNames, optionNames } from '../option-names.ts';
 import type { HostFacts } from './host.ts';
 import type { Environment } from './resolve.ts';
 
@@ -23,7 +23,7 @@ const names = optionNames<ConfigContext>({ env: true, host: true, onWarning: tru
 /** @throws InvalidArgumentError; what the settings are refused with is vLLM's, and another class. */
 export function checkContext(context: unknown): asserts context is ConfigContext {
   if (typeof context !== 'object' || context === null) throw refuse(op, 'context', 'an object', context);
-  checkOptions(op, context, names);
+  checkNames(op, context, names, 'context');
   const { env, host, onWarning, onSource } = context as ConfigContext;
   if (env !== undefined) checkIsEnvironment(op, env);
   // No more of the two: they are looked at when something is needed, and not before.

@@ -15,13 +15,23 @@ export interface Backend {
   settings: string[];
 }
 
+/** What is said about a device, also where there will be none. */
+export function checkDevice(
+  op: string,
+  { device, ncclPath }: Pick<ProcessGroupOptions, 'device' | 'ncclPath'>,
+): void {
+  if (device !== undefined) checkInteger(op, 'device', device, 0, 65_535);
+  if (ncclPath === undefined || typeof ncclPath === 'string') return;
+  throw refuse(op, 'ncclPath', 'the path of a library', ncclPath);
+}
+
 export function backendOf(options: ProcessGroupOptions): Backend {
   const { backend: name = 'gloo', ncclPath = '', votes } = options;
+  checkDevice('create', options);
   if (name !== 'gloo' && name !== 'nccl') throw refuse('create', 'backend', "'gloo' or 'nccl'", name);
   if (votes !== undefined && votes !== 'cpu' && votes !== 'device') {
     throw refuse('create', 'votes', "'cpu' or 'device'", votes);
   }
-  if (typeof ncclPath !== 'string') throw refuse('create', 'ncclPath', 'the path of a library', ncclPath);
   if (name === 'gloo') {
     for (const option of ['device', 'ncclPath'] as const) {
       if (options[option] !== undefined) {
@@ -36,7 +46,7 @@ export function backendOf(options: ProcessGroupOptions): Backend {
     const path = { path: 'cpu', reason: options.votesReason ?? 'the group has no device' } as const;
     return { name, reason, device: null, votes: path, settings: ['backend', name] };
   }
-  const index = checkInteger('create', 'device', orDefault(options.device, defaultDevice()), 0, 65_535);
+  const index = orDefault(options.device, defaultDevice());
   const path = votes ?? 'device';
   const why =
     options.votesReason ?? (votes === undefined ? 'the default of GPU groups' : 'asked for by name');

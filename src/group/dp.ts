@@ -3,8 +3,9 @@
 import { checkInteger, checkOptions, refuse } from '../arguments.ts';
 import { AddressInUseError, InvalidArgumentError, NetworkError } from '../errors.ts';
 import { optionNames } from '../option-names.ts';
+import { checkDevice } from './backend.ts';
 import { reportFallback } from './fallback.ts';
-import type { ProcessGroupOptions } from './options.ts';
+import { checkAddress, type ProcessGroupOptions } from './options.ts';
 import { ProcessGroup } from './process-group.ts';
 
 /** A platform's backend for collectives, and the one a group of this process uses. */
@@ -175,6 +176,7 @@ export async function statelessInitDpGroup(
   if (options.settings !== undefined && (typeof options.settings !== 'object' || options.settings === null)) {
     throw refuse(op, 'settings', 'an object of strings', options.settings);
   }
+  checkDevice(op, options);
   const choice = options.backend === undefined ? config.dpBackend?.() : undefined;
   const settings = { ...config.dpSettings?.(), ...options.settings };
   const backend = choice?.backend ?? options.backend ?? 'gloo';
@@ -234,14 +236,14 @@ function checkConfig(config: DpGroupConfig): void {
     }
   }
   const { dataParallelMasterIp: address, dataParallelSize: size, dataParallelRank: rank } = config;
-  if (typeof address !== 'string') throw refuse(op, "config's dataParallelMasterIp", 'an address', address);
+  checkAddress(op, "config's dataParallelMasterIp", address);
   checkInteger(op, "config's dataParallelSize", size, 1, 65_536);
   checkInteger(op, "config's dataParallelRank", rank, 0, size - 1);
 }
 
 type Given = Omit<StatelessInitOptions, 'onWarning' | 'groupName'>;
 
-/** The options, where the configuration has chosen CPUs; what they ask of devices is checked by create() alone. */
+/** The options, where the configuration has chosen CPUs: what they ask of devices is left out. */
 function withoutDevice({
   device: _device,
   ncclPath: _ncclPath,

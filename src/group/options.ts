@@ -155,6 +155,13 @@ function checkText(name: string, value: unknown): string {
   return value;
 }
 
+export function checkAddress(op: string, name: string, value: unknown): string {
+  const form = 'an address or host name, without scheme, brackets or port';
+  if (typeof value !== 'string' || value === '' || value.includes('\0')) throw refuse(op, name, form, value);
+  if (isIP(value) === 0 && /[:/[\]\s]/.test(value)) throw refuse(op, name, form, value);
+  return value;
+}
+
 function portsOf(options: ProcessGroupOptions): number[] {
   const { rank } = options;
   if (options.masterPort !== undefined && options.masterPorts !== undefined) {
@@ -196,15 +203,7 @@ export async function prepare(
 ): Promise<Settled> {
   checkOptions('create', options, names);
   const { timeoutMs = defaultTimeoutMs, initTimeoutMs = defaultInitTimeoutMs, signal } = options;
-  const masterAddr = checkText('masterAddr', options.masterAddr);
-  if (masterAddr === '' || (isIP(masterAddr) === 0 && /[:/[\]\s]/.test(masterAddr))) {
-    throw refuse(
-      'create',
-      'masterAddr',
-      'an address or host name, without scheme, brackets or port',
-      masterAddr,
-    );
-  }
+  const masterAddr = checkAddress('create', 'masterAddr', options.masterAddr);
   const size = checkInteger('create', 'worldSize', options.worldSize, 1, 65_536);
   const rank = checkInteger('create', 'rank', options.rank, 0, size - 1);
   const ports = portsOf(options);

@@ -94,7 +94,7 @@ test('a listenFd that does not listen is refused, and left open', async () => {
   const options = { masterAddr: '127.0.0.1', masterPort: 0, rank: 0, worldSize: 1, listenFd: fd };
   const { error } = await failureOf(ProcessGroup.create(options));
   expect(error).toBeInstanceOf(InvalidArgumentError);
-  expect(error.message).toMatch(/descriptor \d+ is not a listening TCP socket/);
+  expect(error.message).toMatch(/listenFd must be a listening TCP socket, but descriptor \d+ is none/);
   expect(fstatSync(fd).isCharacterDevice()).toBe(true);
 });
 

@@ -214,7 +214,9 @@ describe('TcpStore', () => {
       AddressUnavailableError,
     );
     expect(await failure(TcpStore.listen({ host: 'no-such-host.invalid' }))).toBeInstanceOf(NetworkError);
-    expect(await failure(TcpStore.listen({ listenFd: 9999 }))).toBeInstanceOf(NetworkError);
+    const notOpen = await failure(TcpStore.listen({ listenFd: 9999 }));
+    expect(notOpen).toBeInstanceOf(InvalidArgumentError);
+    expect(notOpen.message).toContain('listenFd must be a listening TCP socket, but descriptor 9999 is none');
   });
 
   it('takes over a listening descriptor', async () => {

@@ -23,7 +23,7 @@ test.each([
   [['x'], "there is no option '0'"],
   [
     new AbortController().signal,
-    'options must be an object of options, but is an AbortSignal; give { signal }',
+    'options must be an object of options, but is an AbortSignal; give it as `signal` in one',
   ],
 ])('%j is refused', (options, text) => {
   expect(check(options)).toThrow(InvalidArgumentError);
