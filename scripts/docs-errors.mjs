@@ -58,7 +58,8 @@ What a configuration is refused with:
 |---|---|---|
 ${refusals.join('\n')}
 
-An \`InvalidArgumentError\` is found before anything is sent, and \`ClosedError\` means that nothing was: both leave the
+An \`InvalidArgumentError\` names the argument. An option whose name nobody knows is one too, so that a misspelt one does
+not mean its default. It is found before anything is sent, and \`ClosedError\` means that nothing was: both leave the
 group as it was on all ranks. Any other error of an operation has ended the group, on every rank: its later calls fail
 at once with the same cause. Close it and form a new one; that needs no new process.
 
