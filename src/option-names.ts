@@ -1,6 +1,7 @@
 /** Names of options. An unknown one is refused: a misspelt option would otherwise mean its default, without a word. */
-import { nearest } from './config/nearest.ts';
+
 import { InvalidArgumentError } from './errors.ts';
+import { nearest } from './nearest.ts';
 
 export interface OptionNames {
   /** All that are taken. */

@@ -1,8 +1,8 @@
 /** What every command of the command line shares: its error, and suggestions for mistyped names. */
 
-import { nearest } from '../config/nearest.ts';
+import { nearest } from '../nearest.ts';
 
-export { editDistance, nearest } from '../config/nearest.ts';
+export { editDistance, nearest } from '../nearest.ts';
 
 /** A mistake in the arguments: printed without a stack, exit code 2. */
 export class UsageError extends Error {

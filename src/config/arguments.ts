@@ -1,9 +1,9 @@
 /** Command-line arguments in the origin's spellings. */
 import { InvalidArgumentError } from '../errors.ts';
+import { nearest } from '../nearest.ts';
 import { parallelJsonSchema } from './describe.ts';
 import { eplbNames } from './eplb-schema.ts';
 import { toSnake } from './names.ts';
-import { nearest } from './nearest.ts';
 import { isPlainObject, pythonInt, pythonRepr } from './python.ts';
 import { once } from './zod.ts';
 

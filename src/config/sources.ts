@@ -5,10 +5,10 @@ import { extname } from 'node:path';
 import { checkOptions, refuse } from '../arguments.ts';
 import { checkEnvironment } from '../environment.ts';
 import { InvalidArgumentError } from '../errors.ts';
+import { nearest } from '../nearest.ts';
 import { optionNames } from '../option-names.ts';
 import { parallelOptions, readArguments, setting } from './arguments.ts';
 import { toSnake } from './names.ts';
-import { nearest } from './nearest.ts';
 import type { ParallelConfigInput } from './parallel-fields.ts';
 import { isPlainObject } from './python.ts';
 

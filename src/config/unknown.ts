@@ -1,7 +1,8 @@
 /** Names that no field has. */
+
+import { nearest } from '../nearest.ts';
 import type { ConfigIssue } from './errors.ts';
 import { toSnake } from './names.ts';
-import { nearest } from './nearest.ts';
 
 /** An entry for each unknown name, with the one that was probably meant. */
 export function unknownNames(
