@@ -6,8 +6,47 @@ const alias = { 'node-collectives': fileURLToPath(new URL('./src/index.ts', impo
 /** Shared by all kinds of tests; forks because native threads and exit behaviour need real processes. */
 const base = { pool: 'forks', restoreMocks: true, unstubEnvs: true } as const;
 
+// The suite's groups over network namespaces; what is left out is about one host, or one process, alone.
 const root = process.getuid?.() === 0;
-const overHosts = ['failure', 'collectives', 'eventloop'].map((name) => `test/integration/${name}.test.ts`);
+const overTwoHosts = [
+  'collectives',
+  'collectives-parts',
+  'dumps',
+  'eventloop',
+  'failure',
+  'identity',
+  'lifecycle',
+  'liveness',
+  'messages',
+  'observability',
+  'ports',
+  'reform',
+  'reform-faults',
+  'rendezvous',
+  'secret',
+  'soak',
+  'strangers',
+  'votes',
+];
+const overThreeHosts = ['collectives', 'failure', 'messages', 'reform', 'votes'];
+
+function hosts(name: string, own: readonly string[], suite: readonly string[], env: Record<string, string>) {
+  return {
+    resolve: { alias },
+    test: {
+      ...base,
+      name,
+      include: [...own, ...(root ? suite.map((file) => `test/integration/${file}.test.ts`) : [])],
+      setupFiles: ['test/helpers/spread-setup.ts'],
+      env,
+      testTimeout: 120_000,
+      hookTimeout: 60_000,
+      fileParallelism: false,
+      maxWorkers: 1,
+      sequence: { groupOrder: 2 },
+    },
+  };
+}
 
 // The suite's groups over the stand-ins for GPU libraries, in either flavour: docs/gpu-standins.md.
 const standins = fileURLToPath(new URL('./build/standins/', import.meta.url));
@@ -66,22 +105,11 @@ export default defineConfig({
           sequence: { groupOrder: 1 },
         },
       },
-      {
-        // Several hosts, as network namespaces: tests of their own, and those of the integration suite whose
-        // ranks are processes, spread over two hosts. Without root they say that they are skipped.
-        resolve: { alias },
-        test: {
-          ...base,
-          name: 'hosts',
-          include: ['test/hosts/**/*.test.ts', ...(root ? overHosts : [])],
-          env: { NC_TEST_HOSTS: '2' },
-          testTimeout: 120_000,
-          hookTimeout: 60_000,
-          fileParallelism: false,
-          maxWorkers: 1,
-          sequence: { groupOrder: 2 },
-        },
-      },
+      // Several hosts, as network namespaces: tests of their own, and those of the integration suite, its ranks spread
+      // over two hosts with both kinds of addresses, and over three that have IPv6 alone. Without root they say that
+      // they are skipped.
+      hosts('hosts', ['test/hosts/**/*.test.ts'], overTwoHosts, { NC_TEST_HOSTS: '2' }),
+      hosts('hosts-3', [], overThreeHosts, { NC_TEST_HOSTS: '3', NC_TEST_FAMILIES: 'ipv6' }),
       devices('nccl', [...overDevices, ...alsoOverNccl], {
         cuda: 'libcuda.so.1',
         hip: 'none',

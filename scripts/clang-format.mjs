@@ -7,7 +7,7 @@ import { die, filesBelow, root, ScriptError, which } from './lib.mjs';
 export const clangFormat = 'clang-format-14';
 
 export const nativeSources = () =>
-  filesBelow(['native', 'test/native', 'test/fixtures/gpu', 'bench/native'], (file) =>
+  filesBelow(['native', 'test/native', 'test/fixtures/gpu', 'test/fixtures/hosts', 'bench/native'], (file) =>
     /\.(cpp|cc|h|hpp)$/.test(file),
   );
 

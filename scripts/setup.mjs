@@ -16,7 +16,7 @@ import {
   stamp,
   which,
 } from './lib.mjs';
-import { buildStandins } from './standins.mjs';
+import { buildStandins, buildTestPrograms } from './standins.mjs';
 import { ensureSystem, glooConfig } from './system.mjs';
 
 /** Step by step; `purposes` names the groups of system packages (see system.mjs). */
@@ -30,7 +30,10 @@ export async function setup({ purposes = ['build'] } = {}) {
     npmPackages();
     addon();
     typescript();
-    if (purposes.includes('test')) standins();
+    if (purposes.includes('test')) {
+      standins();
+      testPrograms();
+    }
   } finally {
     release();
   }
@@ -150,6 +153,18 @@ function standins() {
   console.log('setup: building the stand-ins for GPU libraries');
   buildStandins();
   stamp('standins', inputs);
+}
+
+/** The same, of those that are programs and addons of a file each. */
+function testPrograms() {
+  const inputs = digest(
+    [...filesBelow(['test/fixtures/hosts']), join(root, 'CMakeLists.txt')],
+    process.env.CXX ?? '',
+  );
+  if (existsSync(join(buildDir, 'tests/sockets.node')) && isStamped('test-programs', inputs)) return;
+  console.log('setup: building programs of the tests');
+  buildTestPrograms();
+  stamp('test-programs', inputs);
 }
 
 function typescript() {

@@ -37,10 +37,19 @@ export function standinsFolder(sanitize = '') {
 
 /** Builds them where something changed. */
 export function buildStandins(sanitize = '') {
-  run('cmake', ['--build', configureTests(sanitize), '--parallel', String(jobs), '--target', 'standins'], {
+  build(sanitize, 'standins');
+  return standinsFolder(sanitize);
+}
+
+/** Builds what tests in TypeScript run or load beside them: test/fixtures/hosts/. */
+export function buildTestPrograms() {
+  build('', 'test_programs');
+}
+
+function build(sanitize, target) {
+  run('cmake', ['--build', configureTests(sanitize), '--parallel', String(jobs), '--target', target], {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
-  return standinsFolder(sanitize);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -42,7 +42,7 @@ const steps = {
   native: () => nativeTests(),
   unit: () => vitest('unit'),
   integration: () => vitest('integration'),
-  hosts: () => vitest('hosts'),
+  hosts: () => vitest('hosts*'),
   nccl: () => vitest('nccl'),
   rccl: () => vitest('rccl'),
   // That they work; `npm run test:gpu` alone runs them on the GPUs of a machine.
@@ -81,9 +81,9 @@ function skip(why) {
   return skipped;
 }
 
-/** One project of vitest.config.ts; people read its own report, this reads the JSON one. */
+/** One project of vitest.config.ts, or several that begin alike; people read its own report, this reads the JSON one. */
 function vitest(project, env = {}) {
-  const report = join(buildDir, 'reports', `${project}.json`);
+  const report = join(buildDir, 'reports', `${project.replace('*', '')}.json`);
   mkdirSync(join(buildDir, 'reports'), { recursive: true });
   rmSync(report, { force: true });
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];

@@ -64,7 +64,8 @@ std::string hostIdentity() {
   std::string boot;
   std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
   struct stat space {};
-  if (boot.empty() || ::stat("/proc/self/ns/net", &space) != 0) return {};
+  // Of this thread, which opens the sockets: others of the process may be in another namespace.
+  if (boot.empty() || ::stat("/proc/thread-self/ns/net", &space) != 0) return {};
   return boot + "/" + std::to_string(space.st_ino);
 }
 

@@ -121,7 +121,7 @@ export class Hosts implements Disposable {
     }
     for (const port of ports) ip('-n', this.#middle, 'link', 'set', port, 'nomaster');
     const args = [delayMs, lossPercent, seed].map(String);
-    const wire = spawn('ip', ['netns', 'exec', this.#middle, wireProgram(), ...args, ...ports], {
+    const wire = spawn('ip', ['netns', 'exec', this.#middle, testProgram('wire'), ...args, ...ports], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     this.#wire = wire;
@@ -147,13 +147,13 @@ export class Hosts implements Disposable {
 
 let made = 0;
 
-/** Built with the native tests. */
-function wireProgram(): string {
+/** A program or addon of fixtures/hosts/. */
+export function testProgram(name: string): string {
   for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
-    const program = join(folder, 'build/tests/wire');
+    const program = join(folder, 'build/tests', name);
     if (existsSync(program)) return program;
     if (folder === dirname(folder))
-      throw new Error('build/tests/wire is missing: npm run test:native builds it');
+      throw new Error(`build/tests/${name} is missing: node scripts/setup.mjs build test`);
   }
 }
 

@@ -1,6 +1,7 @@
-/** Rank processes of fixtures/rendezvous/rank.mjs that meet on 127.0.0.1. */
+/** Rank processes of fixtures/rendezvous/rank.mjs, and how they meet. */
 import { expect } from 'vitest';
 import { all, type RankProcess, startRanks, testBackend } from './ranks.ts';
+import { home } from './spread.ts';
 
 /** `count` processes that are ready for commands. */
 export async function processes(count: number, env: NodeJS.ProcessEnv = {}): Promise<RankProcess[]> {
@@ -31,7 +32,7 @@ export function join(
 ): void {
   const { id = 'g', at, useStore, aborted, ...options } = more;
   const meeting = {
-    masterAddr: '127.0.0.1',
+    masterAddr: home(),
     masterPort,
     rank,
     worldSize,

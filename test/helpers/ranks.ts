@@ -13,6 +13,7 @@ import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { onTestFailed, onTestFinished } from 'vitest';
+import { onHostOf } from './spread.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: what a fixture says is its own affair
 export type RankEvent = { event: string } & Record<string, any>;
@@ -26,6 +27,8 @@ export interface RankOptions {
   command?: readonly string[];
   /** Name in messages. */
   name?: string;
+  /** Whose host it is on where ranks are spread over hosts (spread.ts), and there is no `command`. Default 0. */
+  rank?: number;
 }
 
 /**
@@ -56,16 +59,18 @@ export class RankProcess {
   constructor(fixture: string, options: RankOptions = {}) {
     const [file = process.execPath, ...before] = options.command ?? wrapper;
     const path = fileURLToPath(new URL(`../fixtures/${fixture}`, import.meta.url));
-    const spawned: SpawnOptions = {
+    const spawned = (): SpawnOptions => ({
       env: {
         ...process.env,
         ...(testBackend && { LOCAL_RANK: String(started++ % testDevices) }),
         ...options.env,
       },
       stdio: ['pipe', 'pipe', 'pipe', ...(options.fds ?? [])],
-    };
+    });
     this.name = options.name ?? fixture;
-    this.child = spawn(file, [...before, path, ...(options.args ?? [])], spawned);
+    // The environment is the one that the host's network has made.
+    const start = () => spawn(file, [...before, path, ...(options.args ?? [])], spawned());
+    this.child = options.command === undefined ? onHostOf(options.rank ?? 0, start) : start();
     this.child.stdin?.on('error', () => {}); // it may be gone already
     this.child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.output += text;
@@ -164,7 +169,7 @@ export function startRanks(
   options: (rank: number) => RankOptions = () => ({}),
 ): RankProcess[] {
   return Array.from({ length: count }, (_, rank) =>
-    startRank(fixture, { name: `rank ${rank}`, ...options(rank) }),
+    startRank(fixture, { name: `rank ${rank}`, rank, ...options(rank) }),
   );
 }
 

@@ -2,9 +2,10 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { Server } from 'node:net';
 import { onTestFinished } from 'vitest';
+import { home } from './spread.ts';
 
 export interface TcpSocket {
-  /** Of this side: `127.0.0.1`, `0.0.0.0`, `::1`, `::` or else 32 hexadecimal digits. */
+  /** Of this side, as text; IPv6 but for `::1` and `::` with all its digits. */
   address: string;
   port: number;
   state: 'listening' | 'established' | 'other';
@@ -18,7 +19,7 @@ function address(hex: string): string {
       .join('.');
   const all = (hex.match(/.{8}/g) ?? []).flatMap(bytes).join('').toLowerCase();
   if (/^0+$/.test(all)) return '::';
-  return /^0{31}1$/.test(all) ? '::1' : all;
+  return /^0{31}1$/.test(all) ? '::1' : (all.match(/.{4}/g) ?? []).join(':');
 }
 
 function read(file: string): { socket: TcpSocket; inode: string }[] {
@@ -37,8 +38,8 @@ function read(file: string): { socket: TcpSocket; inode: string }[] {
     });
 }
 
-/** The listening TCP sockets that a process has open. */
-export function listeners(pid: number): TcpSocket[] {
+/** The inodes of all sockets that a process has open. */
+function inodesOf(pid: number): Set<string> {
   const inodes = new Set<string>();
   for (const fd of readdirSync(`/proc/${pid}/fd`)) {
     try {
@@ -48,9 +49,29 @@ export function listeners(pid: number): TcpSocket[] {
       // Closed meanwhile.
     }
   }
-  return [...read('/proc/net/tcp'), ...read('/proc/net/tcp6')]
+  return inodes;
+}
+
+/** The listening TCP sockets that a process has open. */
+export function listeners(pid: number): TcpSocket[] {
+  const inodes = inodesOf(pid);
+  // Of the network that it is in.
+  return [...read(`/proc/${pid}/net/tcp`), ...read(`/proc/${pid}/net/tcp6`)]
     .filter(({ socket, inode }) => socket.state === 'listening' && inodes.has(inode))
     .map(({ socket }) => socket);
+}
+
+/** The names of the abstract UNIX sockets on which a process listens, without the zero byte. */
+export function localListeners(pid: number): string[] {
+  const inodes = inodesOf(pid);
+  const accepts = 0x10000;
+  return readFileSync(`/proc/${pid}/net/unix`, 'latin1')
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([, , , flags = '', , , inode = '', path = '']) => {
+      return (Number.parseInt(flags, 16) & accepts) !== 0 && path.startsWith('@') && inodes.has(inode);
+    })
+    .map(([, , , , , , , path = '']) => path.slice(1));
 }
 
 /** A bound socket that does not listen; Node has no public way to one. */
@@ -67,7 +88,7 @@ type TcpWrap = { TCP: new (kind: number) => Bound; constants: { SERVER: number }
  * ends: with SO_REUSEADDR (libuv's default and our store's) they can be listened on, but the kernel gives
  * them to nobody else.
  */
-export async function freePorts(count: number, host = '127.0.0.1'): Promise<number[]> {
+export async function freePorts(count: number, host = home()): Promise<number[]> {
   const { TCP, constants } = (process as unknown as { binding(name: string): TcpWrap }).binding('tcp_wrap');
   return Array.from({ length: count }, () => {
     const bound = new TCP(constants.SERVER);
@@ -84,7 +105,7 @@ export async function freePort(host?: string): Promise<number> {
 }
 
 /** Resolves once the server listens. */
-export function listen<T extends Server>(server: T, port: number, host = '127.0.0.1'): Promise<T> {
+export function listen<T extends Server>(server: T, port: number, host = home()): Promise<T> {
   return new Promise((resolve, reject) => {
     server.once('error', reject).listen(port, host, () => resolve(server));
   });

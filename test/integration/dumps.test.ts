@@ -2,12 +2,12 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Dump, ProcessGroup } from 'node-collectives';
+import type { Dump } from 'node-collectives';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { inspectCommand } from '../../src/cli/inspect.ts';
 import { readDumps } from '../../src/observe/read.ts';
 import { storiesOf } from '../../src/observe/story.ts';
-import { closeAll, failureOf, formHere, here, meeting } from '../fixtures/lifecycle/groups.ts';
+import { closeAll, createHere, failureOf, formHere, meeting } from '../fixtures/lifecycle/groups.ts';
 import { formPuppets, type Puppet } from '../fixtures/lifecycle/strings.ts';
 import { testBackend } from '../helpers/ranks.ts';
 
@@ -158,7 +158,7 @@ describe('groups of four processes', () => {
 describe('in one process', () => {
   test('a group that cannot be formed', async () => {
     const shared = await meeting(3, { initTimeoutMs: 300 });
-    await Promise.all([0, 1].map((rank) => failureOf(ProcessGroup.create({ ...shared, ...here(rank) }))));
+    await Promise.all([0, 1].map((rank) => failureOf(createHere(shared, rank))));
     const { text, cause } = await inspected([0, 1]);
     expect(cause).toMatchObject({ code: 'TIMEOUT', culprits: [2] });
     expect(text).toContain('Rank 2 did not come in time, so the group was not formed.');

@@ -31,7 +31,7 @@ test('timers, files and name look-ups run on while a rank waits 3 s for a late o
 
 test('many waits at once leave the pool to others', async () => {
   const ranks = await puppets(2);
-  const shared = await meeting(2, { groupName: 'first', masterAddr: ranks[0]!.masterAddr });
+  const shared = await meeting(2, { groupName: 'first' });
   await Promise.all(ranks.map((each) => each.call('create', { options: { ...shared, rank: each.rank } })));
   // More than the four threads of libuv's pool.
   const votes = Array.from({ length: 16 }, () => ranks[0]!.call('vote'));

@@ -76,7 +76,7 @@ test('a survivor forms the next group in the same process', async () => {
   await Promise.all([0, 1].map((rank) => ranks[rank]!.failure('vote')));
   const [a, b] = await Promise.all([0, 1].map((rank) => ranks[rank]!.call('close').then(() => ranks[rank]!)));
   const { meeting } = await import('../fixtures/lifecycle/groups.ts');
-  const shared = await meeting(2, { masterAddr: a!.masterAddr });
+  const shared = await meeting(2);
   await Promise.all([a!, b!].map((each, rank) => each.call('create', { options: { ...shared, rank } })));
   expect(await Promise.all([a!, b!].map((each) => each.call('vote', { value: true })))).toEqual([true, true]);
 });
@@ -90,8 +90,13 @@ describe('in one process', () => {
     call: (group: ProcessGroup, rank: number) => Promise<unknown> | undefined,
   ): Promise<Awaited<ReturnType<typeof failureOf>>[]> {
     const groups = await formHere(size);
-    const calls = groups.map((group, rank) => call(group, rank)).filter((each) => each !== undefined);
-    const failed = await Promise.all(calls.map((each) => failureOf(each)));
+    // Each from its own call on: the calls of the others take time as well.
+    const calls = groups.map((group, rank) => {
+      const began = performance.now();
+      const called = call(group, rank);
+      return called && failureOf(called, began);
+    });
+    const failed = await Promise.all(calls.filter((each) => each !== undefined));
     for (const group of groups) {
       expect((await failureOf(group.barrier())).error.code).toBe(failed[0]!.error.code);
       expect(group.info().state).toBe('failed');

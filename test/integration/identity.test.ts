@@ -39,7 +39,7 @@ const claims: Claim[] = [
     size: 4,
     atOnce: true,
     error: { name: 'GroupMismatchError', code: 'GROUP_MISMATCH', rank: 1, peer: 0 },
-    says: /world size 4, but the store at 127\.0\.0\.1:\d+ is of group 'g' of job 'job' \(3 ranks, hosted by pid \d+/,
+    says: /world size 4, but the store at \S+:\d+ is of group 'g' of job 'job' \(3 ranks, hosted by pid \d+/,
     hostHears: /rank 1 was started with world size 4/,
   },
   {
@@ -70,7 +70,8 @@ async function refused(
   holder: RankProcess | undefined,
 ) {
   const jobId = claim.jobId ?? 'job';
-  const claimant = startRank(fixture, { name: 'claimant', env: { NODE_COLLECTIVES_JOB_ID: jobId } });
+  const env = { NODE_COLLECTIVES_JOB_ID: jobId };
+  const claimant = startRank(fixture, { name: 'claimant', env, rank: claim.rank });
   await claimant.next('ready');
   join(claimant, claim.rank, claim.size ?? 3, port, claim.options);
   const { error, ms } = await claimant.next('failed', 5_000);

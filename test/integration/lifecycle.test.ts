@@ -4,6 +4,7 @@ import { hasUnfinishedDp, ProcessGroup } from 'node-collectives';
 import { describe, expect, test } from 'vitest';
 import { type Failure, meeting } from '../fixtures/lifecycle/groups.ts';
 import { type RankProcess, startRank } from '../helpers/ranks.ts';
+import { createOnHost } from '../helpers/spread.ts';
 
 const stages = ['making', 'joining', 'idle', 'waiting', 'voting', 'blocking', 'closing', 'closed'] as const;
 const ways = {
@@ -61,7 +62,8 @@ async function endsWell(where: Where, stage: Stage, way: Way, victimRank: number
   const alone = stage === 'making';
   const shared = await meeting(
     stage === 'joining' ? 3 : 2,
-    lasts && stage === 'joining' ? { initTimeoutMs: 5_000 } : {},
+    // The victim's own look at the store is without a secret.
+    { secret: null, ...(lasts && stage === 'joining' ? { initTimeoutMs: 5_000 } : {}) },
   );
   if (stage === 'joining') shared.masterPort = shared.masterPort.slice(0, 1);
   const plan = {
@@ -74,6 +76,7 @@ async function endsWell(where: Where, stage: Stage, way: Way, victimRank: number
   const victim = startRank('lifecycle/victim.mjs', {
     args: [JSON.stringify(plan)],
     name: `${stage}, ${way}`,
+    rank: victimRank,
   });
   const context = `${where}, ${stage}, ${way}, rank ${victimRank}`;
   const heard = alone ? undefined : witness(stage, { ...shared, rank: 1 - victimRank }, victim);
@@ -117,7 +120,7 @@ async function witness(
   });
   let group: ProcessGroup | undefined;
   try {
-    group = await ProcessGroup.create(options);
+    group = await createOnHost(options.rank, () => ProcessGroup.create(options));
     if (stage === 'voting') for (;;) await hasUnfinishedDp(group, false);
     // In these stages the victim waits for this rank, so it does not come before the victim is gone.
     if (['waiting', 'blocking', 'closing'].includes(stage)) await victim.exited;

@@ -1,8 +1,8 @@
 // Ranks that are stopped are found by their silence; ranks that are busy, or paused together with everybody, are not.
 import { hostname } from 'node:os';
-import { ProcessGroup } from 'node-collectives';
+import type { ProcessGroup } from 'node-collectives';
 import { describe, expect, test } from 'vitest';
-import { closeAll, failureOf, formHere, here, meeting } from '../fixtures/lifecycle/groups.ts';
+import { closeAll, createHere, failureOf, formHere, meeting } from '../fixtures/lifecycle/groups.ts';
 import { formPuppets, type Puppet } from '../fixtures/lifecycle/strings.ts';
 
 const heartbeatMs = 100;
@@ -116,7 +116,7 @@ describe('settings', () => {
     [{ heartbeatMs: 100, deadAfterMs: Number.NaN }, 'deadAfterMs'],
   ])('%o is refused by name', async (wrong, name) => {
     const shared = await meeting(1, wrong);
-    const { error } = await failureOf(ProcessGroup.create({ ...shared, ...here(0) }));
+    const { error } = await failureOf(createHere(shared, 0));
     expect(error).toMatchObject({ code: 'INVALID_ARGUMENT' });
     expect(error.message).toContain(`create: ${name} must be a whole number from`);
   });
@@ -124,9 +124,7 @@ describe('settings', () => {
   test('ranks that differ in them form no group', async () => {
     const shared = await meeting(2);
     const failed = await Promise.all(
-      [0, 1].map((rank) =>
-        failureOf(ProcessGroup.create({ ...shared, ...here(rank), deadAfterMs: rank === 0 ? 3_000 : 4_000 })),
-      ),
+      [0, 1].map((rank) => failureOf(createHere(shared, rank, { deadAfterMs: rank === 0 ? 3_000 : 4_000 }))),
     );
     for (const { error } of failed) {
       expect(error).toMatchObject({ code: 'GROUP_MISMATCH' });
@@ -185,9 +183,7 @@ describe('AbortSignal', () => {
     const abort = new AbortController();
     const shared = await meeting(2);
     const groups = await Promise.all(
-      [0, 1].map((rank) =>
-        ProcessGroup.create({ ...shared, ...here(rank), ...(rank === 1 ? { signal: abort.signal } : {}) }),
-      ),
+      [0, 1].map((rank) => createHere(shared, rank, rank === 1 ? { signal: abort.signal } : {})),
     );
     await Promise.all(groups.map((group) => group.barrier()));
     const pending = failureOf(groups[0]!.barrier());

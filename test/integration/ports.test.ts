@@ -4,6 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { all, type RankProcess, startRank, startRanks } from '../helpers/ranks.ts';
 import { freePorts, listen } from '../helpers/sockets.ts';
+import { home, homeIn } from '../helpers/spread.ts';
 
 const fixture = 'rendezvous/rank.mjs';
 const warning = 'Address already in use. Retrying with a new port.';
@@ -33,7 +34,7 @@ const strangers = {
   "another job's store": async (port: number) => {
     const other = startRank(fixture, { name: 'other job', env: { NODE_COLLECTIVES_JOB_ID: 'other' } });
     for (const rank of [0, 1, 2, 3]) {
-      other.send({ do: 'dp', id: rank, rank, size: 4, ports: [port] });
+      other.send({ do: 'dp', id: rank, rank, size: 4, ip: home(), ports: [port] });
     }
     for (const _ of [0, 1, 2, 3]) await other.next('formed');
   },
@@ -57,7 +58,16 @@ describe('candidate ports held by strangers', () => {
         for (const port of ports.slice(0, taken)) await take(port);
         const at = Date.now() + 30;
         for (const [rank, process] of ranks.entries()) {
-          process.send({ do: 'dp', id: taken, rank, size: 4, ports, at, options: { initTimeoutMs: 20_000 } });
+          process.send({
+            do: 'dp',
+            id: taken,
+            rank,
+            size: 4,
+            ip: home(),
+            ports,
+            at,
+            options: { initTimeoutMs: 20_000 },
+          });
         }
         for (const formed of await all(ranks, 'formed')) {
           expect(formed).toMatchObject({
@@ -86,11 +96,19 @@ describe('candidate ports held by strangers', () => {
     await strangers['an HTTP server'](ports[3] as number);
     await strangers['a silent listener'](ports[4] as number);
     for (const [rank, process] of ranks.entries()) {
-      process.send({ do: 'dp', id: 'g', rank, size: 3, ports, options: { initTimeoutMs: 1_500 } });
+      process.send({
+        do: 'dp',
+        id: 'g',
+        rank,
+        size: 3,
+        ip: home(),
+        ports,
+        options: { initTimeoutMs: 1_500 },
+      });
     }
     const [zero, ...others] = await all(ranks, 'failed');
     expect(zero?.['error']).toMatchObject({ code: 'EADDRINUSE', name: 'AddressInUseError', rank: 0 });
-    for (const port of ports) expect(zero?.['error'].message).toContain(`127.0.0.1:${port}`);
+    for (const port of ports) expect(zero?.['error'].message).toContain(homeIn(port));
     expect(zero?.['ms']).toBeLessThan(1_000);
     for (const { error, ms } of others) {
       expect(error).toMatchObject({ code: 'RENDEZVOUS_FAILED', name: 'RendezvousError' });
@@ -113,7 +131,16 @@ describe('candidate ports held by strangers', () => {
       const holders = await Promise.all(ports.slice(0, 3).map((port) => listen(createServer(), port)));
       const at = Date.now() + 20;
       for (const [rank, process] of ranks.entries()) {
-        process.send({ do: 'dp', id: round, rank, size: 4, ports, at, options: { initTimeoutMs: 20_000 } });
+        process.send({
+          do: 'dp',
+          id: round,
+          rank,
+          size: 4,
+          ip: home(),
+          ports,
+          at,
+          options: { initTimeoutMs: 20_000 },
+        });
       }
       await all(ranks, 'joining');
       for (const holder of holders) {
@@ -143,12 +170,17 @@ describe('many groups at once', () => {
     const last = new Set(ports.map((list) => list[4]));
     const contested = pool.filter((port) => !last.has(port));
     for (const [i, process] of churn.entries()) {
-      process.send({ ports: contested.filter((_, at) => at % churn.length === i), seed: 7 + i });
+      process.send({
+        ports: contested.filter((_, at) => at % churn.length === i),
+        host: home(),
+        seed: 7 + i,
+      });
     }
     await all(churn, 'churning');
     const at = Date.now() + 200;
     const place = (group: number, rank: number) =>
-      processes[(group + rank) % processes.length] as RankProcess;
+      // Also over two hosts: rank 0 is on the first.
+      processes[(2 * group + rank) % processes.length] as RankProcess;
     const each = <T>(act: (process: RankProcess, group: number, rank: number) => T): T[] =>
       Array.from({ length: groups * size }, (_, i) => act(place(i >> 2, i & 3), i >> 2, i & 3));
     each((process, g, rank) =>
@@ -157,6 +189,7 @@ describe('many groups at once', () => {
         id: `${g}`,
         rank,
         size,
+        ip: home(),
         ports: ports[g],
         at,
         options: { groupName: `group-${g}`, initTimeoutMs: 30_000 },

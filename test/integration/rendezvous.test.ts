@@ -3,8 +3,9 @@ import { ProcessGroup, TcpStore } from 'node-collectives';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { join, processes, vote } from '../helpers/meeting.ts';
 import { registered } from '../helpers/rank-keys.ts';
-import { all, type RankEvent, type RankProcess } from '../helpers/ranks.ts';
+import { all, type RankEvent, type RankProcess, startRanks } from '../helpers/ranks.ts';
 import { freePort, freePorts } from '../helpers/sockets.ts';
+import { home } from '../helpers/spread.ts';
 
 const median = (values: number[]) => [...values].sort((a, b) => a - b)[values.length >> 1] as number;
 
@@ -61,7 +62,9 @@ describe('it ends for all', () => {
     const limit = 800;
     const rounds = 16;
     const survivors = await processes(3);
-    const victims = await processes(rounds);
+    // All of them on the first host, where there are several: some are rank 0.
+    const victims = startRanks('rendezvous/rank.mjs', rounds, () => ({ rank: 0 }));
+    await all(victims, 'ready');
     const warmUp = await freePorts(rounds);
     for (const [i, victim] of victims.entries()) join(victim, 0, 1, warmUp[i] as number, { id: 'alone' });
     await all(victims, 'formed');
@@ -202,7 +205,7 @@ describe('it ends for all', () => {
       const control = new AbortController();
       const { signal } = control;
       const created = ProcessGroup.create({
-        masterAddr: '127.0.0.1',
+        masterAddr: home(),
         masterPort: 0,
         rank: 0,
         worldSize: 1,
@@ -290,10 +293,10 @@ describe('it ends for all', () => {
 
   for (const who of [0, 1]) {
     it(`with a coordination store, rank ${who} aborted before rank 0's address is known`, async () => {
-      const store = await TcpStore.listen();
+      const store = await TcpStore.listen({ host: home() });
       onTestFinished(() => store.close());
       const ranks = await processes(3);
-      for (const rank of ranks) rank.send({ do: 'store', host: '127.0.0.1', port: store.port });
+      for (const rank of ranks) rank.send({ do: 'store', host: home(), port: store.port });
       await all(ranks, 'stored');
       const meet = (rank: number) => join(ranks[rank], rank, 3, undefined, { useStore: true });
       if (who === 1) {
@@ -334,7 +337,7 @@ describe('it ends for all', () => {
     const [one] = (await processes(1)) as [RankProcess];
     const port = await freePort();
     // A silent listener: the attempt itself has to be interrupted.
-    const silent = createServer(() => {}).listen(port, '127.0.0.1');
+    const silent = createServer(() => {}).listen(port, home());
     onTestFinished(() => void silent.close());
     const met = new Promise<void>((resolve) => {
       silent.once('connection', (socket) => {

@@ -3,10 +3,11 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { AuthenticationError, InvalidArgumentError, ProcessGroup, TcpStore } from 'node-collectives';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { join, processes, vote } from '../helpers/meeting.ts';
 import { all, type RankProcess } from '../helpers/ranks.ts';
 import { freePort, freePorts, listeners } from '../helpers/sockets.ts';
+import { home, homeIn } from '../helpers/spread.ts';
 
 // Here it is said each time.
 delete process.env['NODE_COLLECTIVES_SECRET'];
@@ -37,7 +38,7 @@ describe('a group with a secret', () => {
     for (const [rank, process] of ranks.entries())
       join(process, rank, 4, port, rank === 2 ? wrong : { secret });
     const { error, ms } = await (ranks[2] as RankProcess).next('failed');
-    expect(error).toMatchObject({ code: 'AUTHENTICATION_FAILED', rank: 2, address: `127.0.0.1:${port}` });
+    expect(error).toMatchObject({ code: 'AUTHENTICATION_FAILED', rank: 2, address: homeIn(port) });
     expect(error.message).toContain(words);
     expect(error.message).not.toContain(other);
     expect(ms).toBeLessThan(6_000);
@@ -68,7 +69,7 @@ describe('a group with a secret', () => {
     for (const error of [zero, two]) expect(error).toMatchObject({ code: 'TIMEOUT', missing: [1] });
     // With candidates left, rank 0 might have come on any of them.
     expect(one).toMatchObject({ code: 'AUTHENTICATION_FAILED' });
-    expect(one.message).toContain(`127.0.0.1:${ports[1]}: Connection refused`);
+    expect(one.message).toContain(`${homeIn(ports[1] as number)}: Connection refused`);
   });
 
   it("passes by other groups' stores, of the same secret and of others, and of none", async () => {
@@ -77,7 +78,7 @@ describe('a group with a secret', () => {
     const [first, second, third] = ports as [number, number, number];
     for (const [index, access] of [{ secret: other }, { secret }, {}].entries()) {
       const group = await ProcessGroup.create({
-        masterAddr: '127.0.0.1',
+        masterAddr: home(),
         masterPort: [first, second, third][index] as number,
         rank: 0,
         worldSize: 1,
@@ -96,9 +97,7 @@ describe('a group with a secret', () => {
     const port = await freePort();
     for (const [rank, process] of ranks.entries()) join(process, rank, 2, port, { secret });
     await all(ranks, 'formed');
-    expect(listeners((ranks[0] as RankProcess).pid)).toEqual([
-      { address: '127.0.0.1', port, state: 'listening' },
-    ]);
+    expect(listeners((ranks[0] as RankProcess).pid)).toEqual([{ address: home(), port, state: 'listening' }]);
     expect(listeners((ranks[1] as RankProcess).pid)).toEqual([]);
   });
 });
@@ -136,12 +135,13 @@ describe('a store with a secret', () => {
 
   it("is not a group's: the store of a group lets only its like in", async () => {
     const port = await freePort();
-    const options = { masterAddr: '127.0.0.1', masterPort: port, rank: 0, worldSize: 1, secret };
+    const options = { masterAddr: home(), masterPort: port, rank: 0, worldSize: 1, secret };
     await using _group = await ProcessGroup.create(options);
-    await expect(TcpStore.connect({ host: '127.0.0.1', port, secret })).rejects.toThrow(AuthenticationError);
+    await expect(TcpStore.connect({ host: home(), port, secret })).rejects.toThrow(AuthenticationError);
   });
 
   it.each(['0.0.0.0', '::'])('without one it does not listen on %s', async (host) => {
+    vi.stubEnv('NODE_COLLECTIVES_ALLOW_UNAUTHENTICATED', undefined);
     const refused = TcpStore.listen({ host });
     await expect(refused).rejects.toThrow(InvalidArgumentError);
     await expect(refused).rejects.toThrow(/secret.*allowUnauthenticated: true/);

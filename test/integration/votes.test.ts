@@ -13,6 +13,7 @@ import {
 } from 'node-collectives';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { closeAll, failureOf, formHere, here, meeting } from '../fixtures/lifecycle/groups.ts';
+import { onHostOf } from '../helpers/spread.ts';
 
 const int64Max = 2n ** 63n - 1n;
 const int64Min = -(2n ** 63n);
@@ -159,11 +160,14 @@ test('alone, the blocking forms answer at once, also on the main thread', async 
 
 test('the blocking forms, in worker threads', async () => {
   const shared = await meeting(3);
-  const workers = [0, 1, 2].map(
-    (rank) =>
-      new Worker(new URL('../fixtures/lifecycle/sync-votes.mjs', import.meta.url), {
-        workerData: { create: { ...shared, ...here(rank) }, votes: 100 },
-      }),
+  const workers = [0, 1, 2].map((rank) =>
+    onHostOf(
+      rank,
+      () =>
+        new Worker(new URL('../fixtures/lifecycle/sync-votes.mjs', import.meta.url), {
+          workerData: { create: { ...shared, ...here(rank) }, votes: 100 },
+        }),
+    ),
   );
   const results = await Promise.all(
     workers.map(async (worker) => {
