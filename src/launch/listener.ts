@@ -24,7 +24,8 @@ export function withListeningPort<T>(host: string, use: (port: number, fd: numbe
         reject(new NetworkError(`cannot listen on ${host}: ${error.message}`, facts));
       }
     });
-    server.listen({ host, port: 0 }, () => {
+    // As many as rank 0 lets wait: before it looks, strangers may have come.
+    server.listen({ host, port: 0, backlog: 1_024 }, () => {
       try {
         const address = server.address();
         const fd = (server as unknown as { _handle?: { fd?: number } })._handle?.fd;

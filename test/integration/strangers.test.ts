@@ -1,14 +1,22 @@
 import { randomBytes } from 'node:crypto';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { storeGreeting } from '../helpers/rank-keys.ts';
-import { all, type RankProcess, startRanks } from '../helpers/ranks.ts';
+import { all, type RankProcess, startRank, startRanks } from '../helpers/ranks.ts';
 import { freePort, listen, listeners } from '../helpers/sockets.ts';
+import { home, overHosts } from '../helpers/spread.ts';
+
+/** Where somebody listens. */
+interface Place {
+  address: string;
+  port: number;
+}
 
 /** A connection that is made and stays until the test ends or the other side is tired of it. */
-function visit(port: number): Promise<Socket> {
+function visit({ address, port }: Place): Promise<Socket> {
   return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1', () => resolve(socket));
+    const socket = connect(port, address, () => resolve(socket));
     socket.on('error', () => resolve(socket));
     socket.resume();
     onTestFinished(() => void socket.destroy());
@@ -39,32 +47,31 @@ const garbage = [
   Buffer.concat([greeting, randomBytes(32)]),
 ];
 
-const strangers: Record<string, (port: number) => Promise<unknown>> = {
-  'who talk nonsense': (port) => Promise.all(garbage.map(async (bytes) => (await visit(port)).write(bytes))),
-  'who talk nonsense and hang up': (port) =>
-    Promise.all(garbage.map(async (bytes) => (await visit(port)).end(bytes))),
-  'who are silent': (port) => Promise.all(Array.from({ length: 20 }, () => visit(port))),
-  'who connect and reset': (port) =>
-    Promise.all(Array.from({ length: 50 }, async () => (await visit(port)).resetAndDestroy())),
-  'who greet the store correctly': (port) =>
-    Promise.all(Array.from({ length: 10 }, async () => (await visit(port)).write(storeGreeting))),
+const strangers: Record<string, (at: Place) => Promise<unknown>> = {
+  'who talk nonsense': (at) => Promise.all(garbage.map(async (bytes) => (await visit(at)).write(bytes))),
+  'who talk nonsense and hang up': (at) =>
+    Promise.all(garbage.map(async (bytes) => (await visit(at)).end(bytes))),
+  'who are silent': (at) => Promise.all(Array.from({ length: 20 }, () => visit(at))),
+  'who connect and reset': (at) =>
+    Promise.all(Array.from({ length: 50 }, async () => (await visit(at)).resetAndDestroy())),
+  'who greet the store correctly': (at) =>
+    Promise.all(Array.from({ length: 10 }, async () => (await visit(at)).write(storeGreeting))),
   // A rank that still waits for others does not look at its port, whose queue takes some of them.
-  '2,000 who are silent': (port) =>
-    Promise.all(Array.from({ length: 2_000 }, () => visit(port)).slice(0, 800)),
-  '300 who begin a handshake and stop': (port) =>
-    Promise.all(Array.from({ length: 300 }, async () => (await visit(port)).write(greeting))),
-  '1,000 of them who talk nonsense': (port) =>
+  '2,000 who are silent': (at) => Promise.all(Array.from({ length: 2_000 }, () => visit(at)).slice(0, 800)),
+  '300 who begin a handshake and stop': (at) =>
+    Promise.all(Array.from({ length: 300 }, async () => (await visit(at)).write(greeting))),
+  '1,000 of them who talk nonsense': (at) =>
     Promise.all(
       Array.from({ length: 1_000 }, async (_, i) =>
-        (await visit(port)).end(garbage[i % garbage.length] as Buffer),
+        (await visit(at)).end(garbage[i % garbage.length] as Buffer),
       ),
     ),
-  'who say one byte of a greeting every second': async (port) => {
-    const sockets = await Promise.all(Array.from({ length: 20 }, () => visit(port)));
+  'who say one byte of a greeting every second': async (at) => {
+    const sockets = await Promise.all(Array.from({ length: 20 }, () => visit(at)));
     let said = 0;
     const say = () => {
-      const at = said % storeGreeting.length;
-      for (const socket of sockets) socket.write(storeGreeting.subarray(at, at + 1));
+      const next = said % storeGreeting.length;
+      for (const socket of sockets) socket.write(storeGreeting.subarray(next, next + 1));
       said += 1;
     };
     say();
@@ -73,8 +80,13 @@ const strangers: Record<string, (port: number) => Promise<unknown>> = {
   },
 };
 
+/** Of each kind some, together fewer than the queue takes of a port that is not looked at yet. */
+const someOfEach = Object.entries(strangers)
+  .filter(([what]) => !/\d,000/.test(what))
+  .map(([, come]) => come);
+
 function joinAs(ranks: readonly RankProcess[], rank: number, port: number, access: object): void {
-  const options = { masterAddr: '127.0.0.1', masterPort: port, rank, worldSize: ranks.length };
+  const options = { masterAddr: home(), masterPort: port, rank, worldSize: ranks.length };
   ranks[rank]?.send({ do: 'join', id: 'g', rank, options: { ...options, initTimeoutMs: 20_000, ...access } });
 }
 
@@ -117,11 +129,11 @@ describe.each([
     for (const rank of [0, 1]) joinAs(group, rank, port, access);
     await all(group, 'formed');
     for (const come of Object.values(strangers)) {
-      await come(port);
+      await come({ address: home(), port });
       await voteAll(group);
     }
     const options = {
-      masterAddr: '127.0.0.1',
+      masterAddr: home(),
       masterPort: port,
       rank: 1,
       worldSize: 2,
@@ -130,7 +142,70 @@ describe.each([
     ranks[2]?.send({ do: 'join', id: 'g', rank: 1, options: { ...options, ...access } });
     expect((await ranks[2]?.next('failed'))?.['error']).toMatchObject({ code: 'RANK_TAKEN', peer: 1 });
   });
+
+  it('while a group is formed again without rank 0: it forms all the same', async () => {
+    const ranks = startRanks('rendezvous/rank.mjs', 4);
+    await all(ranks, 'ready');
+    const port = await freePort();
+    for (const rank of [0, 1, 2, 3]) joinAs(ranks, rank, port, access);
+    await all(ranks, 'formed');
+    // Where it may be formed again is bound on every rank, and nobody listens there yet.
+    ranks[0]?.send({ do: 'info', id: 'g' });
+    const { members } = (await (ranks[0] as RankProcess).next('info'))['info'];
+    for (const { reformAt } of members as { reformAt: string }[]) {
+      const { hostname, port: held } = new URL(`tcp://${reformAt}`);
+      expect(await whyRefused({ address: hostname, port: Number(held) })).toBe('ECONNREFUSED');
+    }
+    const survivors = ranks.slice(1);
+    for (const process of survivors) process.send({ do: 'vote', id: 'g', value: false });
+    ranks[0]?.kill();
+    await all(survivors, 'voteFailed');
+    for (const process of survivors.slice(0, 2)) process.send({ do: 'reform', id: 'g' });
+    const found = await Promise.all([2, 1].map((count, i) => listening(survivors[i] as RankProcess, count)));
+    for (const come of someOfEach) await Promise.all(found.flat().map(come));
+    const more = someOfEach.flatMap((come) => found.flat().map(come));
+    survivors[2]?.send({ do: 'reform', id: 'g' });
+    const reformed = await all(survivors, 'reformed');
+    await Promise.all(more);
+    expect(reformed[2]?.['ms']).toBeLessThan(5_000);
+    await voteAll(survivors);
+  });
 });
+
+// A launcher serves one host.
+it.skipIf(overHosts)(
+  'at the port that `launch` holds, before rank 0 comes to it: the job forms',
+  async () => {
+    const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+    const program = fileURLToPath(new URL('../fixtures/rendezvous/launched.mjs', import.meta.url));
+    const job = startRank('rendezvous/launched.mjs', {
+      command: [
+        process.execPath,
+        main,
+        'launch',
+        '--nproc',
+        '3',
+        '--no-prefix',
+        '--',
+        process.execPath,
+        program,
+      ],
+      name: 'launch',
+    });
+    const [started] = await Promise.all([1, 2, 3].map(() => job.next('started')));
+    const place = { address: '127.0.0.1', port: started?.['port'] as number };
+    for (const come of someOfEach) await come(place);
+    // The launcher passes it on to the ranks, which form their group now.
+    job.kill('SIGUSR1');
+    const more = someOfEach.map((come) => come(place));
+    for (const { any, ms } of await Promise.all([1, 2, 3].map(() => job.next('voted')))) {
+      expect(any).toBe(true);
+      expect(ms).toBeLessThan(5_000);
+    }
+    await Promise.all(more);
+    expect(await job.exited).toEqual({ code: 0, signal: null });
+  },
+);
 
 describe('what somebody recorded', () => {
   /** Passes on what comes for a port, and keeps what each caller said. */
@@ -138,7 +213,7 @@ describe('what somebody recorded', () => {
     const said: Buffer[] = [];
     const server = createServer((caller) => {
       const at = said.push(Buffer.alloc(0)) - 1;
-      const onward = connect(to, '127.0.0.1');
+      const onward = connect(to, home());
       caller.on('data', (bytes) => {
         said[at] = Buffer.concat([said[at] as Buffer, bytes]);
         onward.write(bytes);
@@ -167,7 +242,7 @@ describe('what somebody recorded', () => {
     // Greeting, proof and all the requests of rank 1: registering, being ready.
     const recorded = said.find((bytes) => bytes.includes('node-collectives/rank/1')) as Buffer;
     expect(recorded.length).toBeGreaterThan(116);
-    const replay = async (at: number, looksAtIt: boolean) => {
+    const replay = async (at: Place, looksAtIt: boolean) => {
       const calls = await Promise.all(
         [recorded, recorded.subarray(0, 84), recorded.subarray(84)].map(async (bytes) => {
           const call = await visit(at);
@@ -181,7 +256,7 @@ describe('what somebody recorded', () => {
       if (looksAtIt) await Promise.all([calls[0] as Socket, all].map((call) => closed(call)));
     };
     // To the very group, which stands.
-    await replay(port, true);
+    await replay({ address: home(), port }, true);
     await voteAll(first);
     for (const process of first) process.send({ do: 'close', id: 'g' });
     await all(first, 'closed');
@@ -189,16 +264,27 @@ describe('what somebody recorded', () => {
     const later = startRanks('rendezvous/rank.mjs', 3);
     await all(later, 'ready');
     joinAs(later, 0, port, { secret });
-    for (const at of await listening(later[0] as RankProcess, 2)) await replay(at, at === port);
+    for (const at of await listening(later[0] as RankProcess, 2)) await replay(at, at.port === port);
     joinAs(later, 1, port, { secret });
     const [second] = await listening(later[1] as RankProcess, 1);
-    await replay(second as number, false);
+    await replay(second as Place, false);
     joinAs(later, 2, port, { secret });
     await all(later, 'formed');
-    await replay(port, true);
+    await replay({ address: home(), port }, true);
     await voteAll(later);
   });
 });
+
+/** Why nobody is reached there. */
+function whyRefused({ address, port }: Place): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, address, () => {
+      socket.destroy();
+      reject(new Error(`somebody listens at ${address}, port ${port}`));
+    });
+    socket.on('error', ({ code }: NodeJS.ErrnoException) => resolve(code ?? 'no code'));
+  });
+}
 
 /** Resolves once the other side has hung up. */
 function closed(socket: Socket): Promise<void> {
@@ -208,13 +294,13 @@ function closed(socket: Socket): Promise<void> {
   });
 }
 
-/** The ports of a rank, once it has `count`. */
-async function listening(rank: RankProcess, count: number): Promise<number[]> {
+/** Where a rank listens, once it does so in `count` places. */
+async function listening(rank: RankProcess, count: number): Promise<Place[]> {
   const until = performance.now() + 10_000;
   for (;;) {
-    const ports = listeners(rank.pid).map((socket) => socket.port);
-    if (ports.length >= count) return ports;
-    if (performance.now() > until) throw new Error(`${rank.name} listens on ${ports} only`);
+    const places = listeners(rank.pid);
+    if (places.length >= count) return places;
+    if (performance.now() > until) throw new Error(`${rank.name} listens on ${JSON.stringify(places)} only`);
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
 }
