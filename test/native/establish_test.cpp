@@ -3,9 +3,15 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
 #include <future>
 
 #include "mesh_support.h"
@@ -50,6 +56,40 @@ UniqueFd dial(const Listener& listener) {
   REQUIRE(fd);
   REQUIRE(::connect(fd.get(), listener.address.get(), listener.address.length) == 0);
   return fd;
+}
+
+// The same over the UNIX socket of ranks of this host.
+UniqueFd dialLocal(const std::string& localName) {
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  REQUIRE(fd);
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  std::memcpy(&name.sun_path[1], localName.data(), localName.size());
+  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + localName.size());
+  REQUIRE(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&name), length) == 0);
+  return fd;
+}
+
+// Runs in a process of another user; what it returns is its exit status.
+template <typename Body>
+pid_t asAnotherUser(Body body) {
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child > 0) return child;
+  constexpr uid_t kNobody = 65534;
+  int status = 99;
+  try {
+    if (::setgid(kNobody) == 0 && ::setuid(kNobody) == 0) status = body();
+  } catch (...) {
+    // A failed REQUIRE: nothing of the tests goes on in this process.
+  }
+  ::_exit(status);
+}
+
+int statusOf(pid_t child) {
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 Hello helloOf(const EstablishOptions& options, int from) {
@@ -111,7 +151,13 @@ TEST_CASE("every rank is linked with every other, with and without a secret") {
 
 TEST_CASE("with a secret, whoever does not prove it is dropped, and what was recorded once is of no use") {
   const Watchdog watchdog("strangers");
+  bool local = false;
+  SUBCASE("over TCP") {}
+  SUBCASE("over the UNIX socket") {
+    local = true;
+  }
   const Listener listener = openListener(SocketAddress::parse("127.0.0.1", 0));
+  const auto call = [&] { return local ? dialLocal(listener.localName) : dial(listener); };
   const EstablishOptions options = withSecret(optionsOf(2, 3, {nullptr, nullptr, &listener}));
   Cancel cancel;
   auto ends = std::async(std::launch::async,
@@ -134,24 +180,24 @@ TEST_CASE("with a secret, whoever does not prove it is dropped, and what was rec
   };
 
   {  // the hello alone, as in a group without a secret
-    const UniqueFd fd = dial(listener);
+    const UniqueFd fd = call();
     say(fd.get(), encode(helloOf(options, 0)));
     CHECK(hungUp(fd.get()));
   }
   for (const auto& [from, to] : std::vector<std::pair<int, int>>{{2, 2}, {-1, 2}, {3, 2}, {0, 1}, {0, -1}}) {
-    const UniqueFd fd = dial(listener);
+    const UniqueFd fd = call();
     const Caller caller(claim(from, to));
     say(fd.get(), caller.greeting());
     CHECK(hungUp(fd.get()));
   }
   {  // another generation
-    const UniqueFd fd = dial(listener);
+    const UniqueFd fd = call();
     const Caller caller({kSecret, {Purpose::kLink, 0, 2, scopeOf("g", "job", 99)}});
     say(fd.get(), caller.greeting());
     CHECK(hungUp(fd.get()));
   }
   {  // another secret; the answer shows the caller that it is wrong here, its proof shows the listener
-    const UniqueFd fd = dial(listener);
+    const UniqueFd fd = call();
     Credentials other = claim(0, 2);
     other.key = std::make_shared<const SecretKey>("another secret of the tests");
     Caller caller(other);
@@ -160,7 +206,7 @@ TEST_CASE("with a secret, whoever does not prove it is dropped, and what was rec
     CHECK(hungUp(fd.get()));
   }
   {  // proven as rank 0, introduced as rank 1
-    const UniqueFd fd = dial(listener);
+    const UniqueFd fd = call();
     Caller caller(claim(0, 2));
     CHECK(caller.check(answerTo(fd.get(), caller)) == Caller::Outcome::kProven);
     say(fd.get(), caller.proof());
@@ -168,7 +214,7 @@ TEST_CASE("with a secret, whoever does not prove it is dropped, and what was rec
     CHECK(hungUp(fd.get()));
   }
   // A true one, byte by byte, and recorded.
-  const UniqueFd good = dial(listener);
+  const UniqueFd good = call();
   Caller caller(claim(0, 2));
   for (const std::byte& b : caller.greeting()) say(good.get(), std::span(&b, 1));
   Answer answer;
@@ -178,7 +224,7 @@ TEST_CASE("with a secret, whoever does not prove it is dropped, and what was rec
   const Proof proof = caller.proof();
   const auto hello = encode(helloOf(options, 0));
   {  // its replay, before the true one has ended
-    const UniqueFd fd = dial(listener);
+    const UniqueFd fd = call();
     answerTo(fd.get(), caller);
     say(fd.get(), proof);
     CHECK(hungUp(fd.get()));
@@ -189,12 +235,78 @@ TEST_CASE("with a secret, whoever does not prove it is dropped, and what was rec
   CHECK(::recv(good.get(), reply.data(), reply.size(), MSG_WAITALL) == static_cast<ssize_t>(reply.size()));
   CHECK(decodeHello(reply)->from == 2);
   {  // and after it
-    const UniqueFd fd = dial(listener);
+    const UniqueFd fd = call();
     say(fd.get(), caller.greeting());
     CHECK(hungUp(fd.get()));
   }
   cancel.cancel(Error(ErrorCode::kAborted, "rank 1 is not to come"));
   CHECK_THROWS_AS(ends.get(), Error);
+}
+
+TEST_CASE(
+    "another user is hung up on at the UNIX socket, whatever it says, and the rank that is meant is linked") {
+  if (::geteuid() != 0) {
+    MESSAGE("skipped: becoming another user needs root");
+    return;
+  }
+  const Watchdog watchdog("another user");
+  const Listener listener = openListener(SocketAddress::parse("127.0.0.1", 0));
+  const EstablishOptions options = optionsOf(1, 2, {nullptr, &listener});
+  // A member's own words, token and all.
+  const auto words = encode(helloOf(options, 0));
+  const pid_t other = asAnotherUser([&] {
+    const UniqueFd fd = dialLocal(listener.localName);
+    ::send(fd.get(), words.data(), words.size(), MSG_NOSIGNAL);
+    std::array<std::byte, kHelloBytes> reply;
+    return ::recv(fd.get(), reply.data(), reply.size(), MSG_WAITALL) <= 0 ? 0 : 1;
+  });
+  Cancel cancel;
+  auto ends = std::async(std::launch::async,
+                         [&] { return establish(listener, options, Deadline::in(Millis{30'000}), cancel); });
+  CHECK(statusOf(other) == 0);
+  const UniqueFd good = dialLocal(listener.localName);
+  REQUIRE(::send(good.get(), words.data(), words.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(words.size()));
+  CHECK(ends.get().size() == 1);
+}
+
+TEST_CASE(
+    "a UNIX socket of another user under a rank's name is not talked to; the rank is reached over TCP") {
+  if (::geteuid() != 0) {
+    MESSAGE("skipped: becoming another user needs root");
+    return;
+  }
+  const Watchdog watchdog("another user's socket");
+  std::array<int, 2> pipe{};
+  REQUIRE(::pipe(pipe.data()) == 0);
+  const UniqueFd ready(pipe[0]);
+  UniqueFd told(pipe[1]);
+  const pid_t other = asAnotherUser([&] {
+    const Listener impostor = openListener(SocketAddress::parse("127.0.0.1", 0));
+    const auto length = static_cast<ssize_t>(impostor.localName.size());
+    if (::write(told.get(), impostor.localName.data(), static_cast<size_t>(length)) != length) return 2;
+    pollfd called{impostor.local.get(), POLLIN, 0};
+    ::poll(&called, 1, -1);
+    const UniqueFd caller(::accept(impostor.local.get(), nullptr, nullptr));
+    std::byte word{};
+    return ::recv(caller.get(), &word, 1, 0) == 0 ? 0 : 1;  // called, and not a word said
+  });
+  told.reset();
+  std::array<char, 200> name{};
+  const ssize_t bytes = ::read(ready.get(), name.data(), name.size());
+  REQUIRE(bytes > 0);
+  const Listener zero = openListener(SocketAddress::parse("127.0.0.1", 0));
+  const Listener one = openListener(SocketAddress::parse("127.0.0.1", 0));
+  EstablishOptions options = optionsOf(0, 2, {&zero, &one});
+  options.endpoints[1].localName.assign(name.data(), static_cast<size_t>(bytes));
+  const EstablishOptions there = optionsOf(1, 2, {&zero, &one});
+  Cancel cancel;
+  auto answer = std::async(std::launch::async,
+                           [&] { return establish(one, there, Deadline::in(Millis{30'000}), cancel); });
+  const std::vector<LinkEnd> ends = establish(zero, options, Deadline::in(Millis{30'000}), cancel);
+  REQUIRE(ends.size() == 1);
+  CHECK(ends.front().member.address.find("127.0.0.1:") == 0);
+  CHECK(answer.get().size() == 1);
+  CHECK(statusOf(other) == 0);
 }
 
 TEST_CASE("thousands who say nothing do not push a rank out that is introducing itself") {
