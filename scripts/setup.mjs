@@ -161,7 +161,7 @@ function testPrograms() {
     [...filesBelow(['test/fixtures/hosts']), join(root, 'CMakeLists.txt')],
     process.env.CXX ?? '',
   );
-  if (existsSync(join(buildDir, 'tests/sockets.node')) && isStamped('test-programs', inputs)) return;
+  if (existsSync(join(buildDir, 'tests/calls.node')) && isStamped('test-programs', inputs)) return;
   console.log('setup: building programs of the tests');
   buildTestPrograms();
   stamp('test-programs', inputs);

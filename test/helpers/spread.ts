@@ -29,7 +29,7 @@ let addon: { enter(fd: number): number } | undefined;
 
 /** Moves this thread, and what it starts and opens from then on, to a host. */
 function enter(fd: number): void {
-  addon ??= createRequire(import.meta.url)(testProgram('sockets.node')) as NonNullable<typeof addon>;
+  addon ??= createRequire(import.meta.url)(testProgram('calls.node')) as NonNullable<typeof addon>;
   const errno = addon.enter(fd);
   if (errno !== 0) throw new Error(`this process cannot enter a network namespace (errno ${errno})`);
 }

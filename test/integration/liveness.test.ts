@@ -1,14 +1,35 @@
 // Ranks that are stopped are found by their silence; ranks that are busy, or paused together with everybody, are not.
+import { createHash } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { ProcessGroup } from 'node-collectives';
-import { describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { type Busy, busyInJavaScript, busyInReduction } from '../fixtures/lifecycle/busy.ts';
 import { closeAll, createHere, failureOf, formHere, meeting } from '../fixtures/lifecycle/groups.ts';
 import { formPuppets, type Puppet } from '../fixtures/lifecycle/strings.ts';
+import { testBackend } from '../helpers/ranks.ts';
+import { whyNoThreadIsHeld } from '../helpers/threads.ts';
 
 const heartbeatMs = 100;
 const deadAfterMs = 1_000;
 const limits = { heartbeatMs, deadAfterMs };
 const graceMs = 500;
+
+// What takes as long as it says goes on beside the other tests of this file, and is looked at last: together they take
+// little more than 30 s. What is busy leaves the processors to others.
+const busyMs = 30_000;
+const reducingMs = 8_000;
+// Once is enough: heartbeats are the same on devices.
+const whyNotLong = testBackend && 'groups with devices have the same heartbeats';
+const whyNotHeld = whyNotLong ?? whyNoThreadIsHeld();
+if (whyNotHeld !== undefined) console.log(`a long reduction: skipped, ${whyNotHeld}`);
+let busy: Promise<Busy> | undefined;
+let reducing: Promise<Busy> | undefined;
+beforeAll(() => {
+  if (whyNotLong === undefined) busy = busyInJavaScript(busyMs);
+  if (whyNotHeld === undefined) reducing = busyInReduction(reducingMs);
+  // Whoever looks hears of it.
+  for (const each of [busy, reducing]) each?.catch(() => {});
+});
 
 /** What each of these ranks is told of a loss that it does not see in a call. */
 const told = (ranks: readonly Puppet[]) => Promise.all(ranks.map((each) => each.process.next('failed')));
@@ -223,4 +244,30 @@ describe('AbortSignal', () => {
     expect((await pending).error?.message).toBe('aborted by rank 0: enough');
     ranks[1]!.process.kill('SIGCONT');
   });
+});
+
+describe('with the usual limits', () => {
+  const usual = { heartbeatMs: 500, deadAfterMs: 3_000 };
+
+  test.skipIf(whyNotHeld !== undefined)(
+    `a rank that is inside a long reduction for ${reducingMs / 1_000} s is alive, and what it reduces is right`,
+    async () => {
+      const { got, ms, limits } = await reducing!;
+      const sum = Int32Array.from({ length: 4_000_000 }, (_, i) => 6 * ((i % 1000) + 1));
+      const digest = createHash('sha1').update(Buffer.from(sum.buffer)).digest('hex');
+      expect(got).toEqual([digest, digest, digest]);
+      expect(ms).toBeGreaterThan(reducingMs - 1);
+      expect(limits).toEqual(usual);
+    },
+  );
+
+  test.skipIf(whyNotLong !== undefined)(
+    `a rank whose JavaScript is busy for ${busyMs / 1_000} s is alive`,
+    async () => {
+      const { got, ms, limits } = await busy!;
+      expect(got).toEqual([true, true, true]);
+      expect(ms).toBeGreaterThan(busyMs - 1);
+      expect(limits).toEqual(usual);
+    },
+  );
 });

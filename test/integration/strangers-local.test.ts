@@ -34,8 +34,8 @@ for (const [who, , why] of users) if (why !== undefined) console.log(`strangers 
 
 const folder = mkdtempSync(joinPath(tmpdir(), 'nc-strangers-'));
 chmodSync(folder, 0o755);
-const addon = joinPath(folder, 'sockets.node');
-copyFileSync(testProgram('sockets.node'), addon);
+const addon = joinPath(folder, 'calls.node');
+copyFileSync(testProgram('calls.node'), addon);
 chmodSync(addon, 0o755);
 afterAll(() => rmSync(folder, { recursive: true }));
 
