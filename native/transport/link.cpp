@@ -1,6 +1,8 @@
 #include "transport/link.h"
 
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -230,12 +232,14 @@ void Link::disown(const BufferState& state) noexcept {
 
 bool Link::undelivered() const {
   // On a UNIX socket what is sent has arrived.
-  int domain = 0;
-  socklen_t length = sizeof(domain);
-  if (!fd_ || ::getsockopt(fd_.get(), SOL_SOCKET, SO_DOMAIN, &domain, &length) != 0 || domain == AF_UNIX)
+  if (!fd_ || !tcp_) return false;
+  // Once it was reset nothing is delivered any more, and the queue keeps its length for good.
+  tcp_info info{};
+  socklen_t length = sizeof(info);
+  if (::getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &length) != 0 || info.tcpi_state == TCP_CLOSE)
     return false;
   int bytes = 0;
-  return fd_ && ::ioctl(fd_.get(), SIOCOUTQ, &bytes) == 0 && bytes > 0;
+  return ::ioctl(fd_.get(), SIOCOUTQ, &bytes) == 0 && bytes > 0;
 }
 
 LinkCounters Link::counters() const {

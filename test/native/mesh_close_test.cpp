@@ -1,5 +1,6 @@
 // Goodbyes: a rank that leaves in good order is not lost, and nothing it has sent is either.
 #include <doctest/doctest.h>
+#include <poll.h>
 
 #include <array>
 #include <atomic>
@@ -87,6 +88,23 @@ TEST_CASE("ranks close at the same time, one by one, or when others are parked")
       for (const auto& error : errors) CHECK_MESSAGE(!error, error->what());
     }
   }
+}
+
+TEST_CASE("a rank that has left with something unread is not waited for any more") {
+  const Watchdog watchdog("close to a rank that has reset the link");
+  Solo solo(2, Wire::kTcp);
+  Raw& other = solo.raw[1];
+  // Its system takes its time to say that something has come...
+  const int off = 0;
+  must(::setsockopt(other.fd.get(), IPPROTO_TCP, TCP_QUICKACK, &off, sizeof(off)) == 0, "TCP_QUICKACK");
+  const NamedThread leaving("leaving", [&] {
+    pollfd goodbye{other.fd.get(), POLLIN, 0};
+    ::poll(&goodbye, 1, -1);
+    other.fd.reset();  // ... and now never will: with unread input this resets the connection
+  });
+  const auto began = Clock::now();
+  solo.mesh->close(Deadline::in(Millis{10'000}));
+  CHECK(Clock::now() - began < Millis{5'000});
 }
 
 TEST_CASE("an end without a goodbye is a loss, also while no operation runs") {
