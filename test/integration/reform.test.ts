@@ -248,14 +248,15 @@ describe('survivors that do not come', () => {
     const ranks = await formed(4);
     await kill([ranks[3] as RankProcess], ranks.slice(0, 3));
     for (const process of [2, 0, 1].map((rank) => ranks[rank] as RankProcess)) {
+      // Who has called waits for the last.
+      for (const each of ranks) expect(each.events.filter(({ event }) => event === 'reformed')).toEqual([]);
       reform([process]);
       await infoOf(process); // it has begun
       await new Promise((resolve) => setTimeout(resolve, 100)); // what is tested: not at once
     }
+    // The last finds the others there, whatever pauses they make by now; nobody waits for a limit.
     const events = await all(ranks.slice(0, 3), 'reformed');
-    expect((events[1] as RankEvent)['ms']).toBeLessThan(
-      process.env['NC_SANITIZED'] === undefined ? 100 : 1_000,
-    );
+    expect((events[1] as RankEvent)['ms']).toBeLessThan(2_000);
   });
 
   it('one gives up by its signal: all hear it, and the next attempt succeeds', async () => {

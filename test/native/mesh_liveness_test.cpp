@@ -167,6 +167,7 @@ TEST_CASE("ranks that are merely idle stay") {
   const auto errors =
       ranks.run([&](Mesh& mesh) { mesh.serve(wakes[static_cast<size_t>(mesh.rank())]->fd()); },
                 [&] {
+                  // The time itself is what is tested.
                   ::poll(nullptr, 0, static_cast<int>(3 * kDeadAfter.count()));
                   for (const auto& wake : wakes) wake->raise();
                 });

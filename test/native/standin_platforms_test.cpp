@@ -1,4 +1,6 @@
 // The stand-ins for HIP, RCCL and NVML: the same core, and what is different about them.
+#include <atomic>
+
 #include "../fixtures/gpu/faces/hip_types.h"
 #include "../fixtures/gpu/faces/nvml_types.h"
 #include "standin_ranks.h"
@@ -75,9 +77,14 @@ TEST_CASE("HIP remembers a thread's last failure, and RCCL takes it for its own"
     const Nccl rccl("librccl.so.1");
     void* stream = nullptr;
     REQUIRE_CHILD(hip.hipStreamCreateWithFlags(&stream, 1) == 0);
-    const auto nap = [](void*) { std::this_thread::sleep_for(std::chrono::milliseconds(100)); };
-    REQUIRE_CHILD(hip.hipLaunchHostFunc(stream, nap, nullptr) == 0);
+    std::atomic<bool> asked{false};
+    const auto wait = [](void* until) {
+      while (!static_cast<std::atomic<bool>*>(until)->load())
+        std::this_thread::sleep_for(std::chrono::microseconds(100));
+    };
+    REQUIRE_CHILD(hip.hipLaunchHostFunc(stream, wait, &asked) == 0);
     REQUIRE_CHILD(hip.hipStreamQuery(stream) == kNotReady);
+    asked = true;
     NcUniqueId id;
     REQUIRE_CHILD(rccl.ncclGetUniqueId(&id) == 0);
     void* comm = nullptr;

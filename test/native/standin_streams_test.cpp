@@ -1,6 +1,7 @@
 // The stand-ins' streams: late, in order, and only as synchronised as the program makes them.
 #include <atomic>
 
+#include "attempt.h"
 #include "standin_support.h"
 
 using namespace standin_test;
@@ -133,16 +134,14 @@ TEST_CASE("freeing device memory waits for the device, destroying a stream does 
     REQUIRE_CHILD(gpu.cuMemsetD8Async(memory, 5, kBytes, stream) == 0);
     REQUIRE_CHILD(gpu.cuMemcpyDtoHAsync_v2(pinned, memory, kBytes, stream) == 0);
     REQUIRE_CHILD(gpu.cuStreamDestroy_v2(stream) == 0);
-    std::atomic<bool> freed{false};
-    std::thread other([&] {
-      REQUIRE_CHILD(gpu.cuCtxSetCurrent(gpu.context) == 0);
-      REQUIRE_CHILD(gpu.cuMemFree_v2(memory) == 0);
-      freed = true;
-    });
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    REQUIRE_CHILD(!freed.load());  // cannot be true however slow this machine is
-    gate.open = true;
-    other.join();
+    {
+      const Attempt freeing([&] {
+        REQUIRE_CHILD(gpu.cuCtxSetCurrent(gpu.context) == 0);
+        REQUIRE_CHILD(gpu.cuMemFree_v2(memory) == 0);
+      });
+      REQUIRE_CHILD(freeing.stillIn());
+      gate.open = true;
+    }
     REQUIRE_CHILD(pinned[kBytes - 1] == std::byte{5});
   });
 }
