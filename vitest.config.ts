@@ -6,7 +6,7 @@ const alias = { 'node-collectives': fileURLToPath(new URL('./src/index.ts', impo
 /** Shared by all kinds of tests; forks because native threads and exit behaviour need real processes. */
 const base = { pool: 'forks', restoreMocks: true, unstubEnvs: true } as const;
 
-// The suite's groups over network namespaces; what is left out is about one host, or one process, alone.
+// The suite's groups over network namespaces; what is left out is about one host or one process alone, or too long.
 const root = process.getuid?.() === 0;
 const overTwoHosts = [
   'collectives',
@@ -15,7 +15,6 @@ const overTwoHosts = [
   'eventloop',
   'failure',
   'identity',
-  'lifecycle',
   'liveness',
   'messages',
   'observability',
@@ -24,11 +23,10 @@ const overTwoHosts = [
   'reform-faults',
   'rendezvous',
   'secret',
-  'soak',
   'strangers',
   'votes',
 ];
-const overThreeHosts = ['collectives', 'failure', 'messages', 'reform', 'votes'];
+const overThreeHosts = ['collectives', 'failure', 'reform', 'votes'];
 
 function hosts(name: string, own: readonly string[], suite: readonly string[], env: Record<string, string>) {
   return {
@@ -41,8 +39,8 @@ function hosts(name: string, own: readonly string[], suite: readonly string[], e
       env,
       testTimeout: 120_000,
       hookTimeout: 60_000,
-      fileParallelism: false,
-      maxWorkers: 1,
+      // Each file has networks of its own, and mostly waits.
+      maxWorkers: 2,
       sequence: { groupOrder: 2 },
     },
   };
@@ -108,7 +106,10 @@ export default defineConfig({
       // Several hosts, as network namespaces: tests of their own, and those of the integration suite, its ranks spread
       // over two hosts with both kinds of addresses, and over three that have IPv6 alone. Without root they say that
       // they are skipped.
-      hosts('hosts', ['test/hosts/**/*.test.ts'], overTwoHosts, { NC_TEST_HOSTS: '2' }),
+      hosts('hosts', ['test/hosts/**/*.test.ts'], overTwoHosts, {
+        NC_TEST_HOSTS: '2',
+        NC_REFORM_KILLS: '10',
+      }),
       hosts('hosts-3', [], overThreeHosts, { NC_TEST_HOSTS: '3', NC_TEST_FAMILIES: 'ipv6' }),
       devices('nccl', [...overDevices, ...alsoOverNccl], {
         cuda: 'libcuda.so.1',

@@ -5,6 +5,7 @@ import { expect, test } from 'vitest';
 import { join, processes, vote } from '../helpers/meeting.ts';
 import { all, type RankEvent, type RankProcess } from '../helpers/ranks.ts';
 import { freePort } from '../helpers/sockets.ts';
+import { overHosts } from '../helpers/spread.ts';
 
 const jobId = randomUUID();
 
@@ -88,23 +89,28 @@ test('kills at random moments of re-forming', async () => {
   }
 }, 600_000);
 
-test('how long: 8 ranks, one of them killed each time, rank 0 too', async () => {
-  let ranks = await formed(8);
-  const times: number[] = [];
-  for (let round = 0; round < 30; round += 1) {
-    const victim = ranks[round % 8] as RankProcess;
-    const survivors = ranks.filter((process) => process !== victim);
-    for (const process of survivors) process.send({ do: 'vote', id: 'g', value: false });
-    victim.kill();
-    await all(survivors, 'voteFailed');
-    for (const process of survivors) reform(process);
-    const events = await all(survivors, 'reformed');
-    const last = (name: string) => Math.max(...events.map((event) => event[name] as number));
-    times.push(last('doneAt') - last('calledAt'));
-    ranks = await refill(survivors, 8);
-  }
-  times.sort((a, b) => a - b);
-  const [least, median, most] = [times[0], times[15], times[29]].map((ms) => (ms as number).toFixed(1));
-  console.log(`7 of 8 ranks re-formed ${times.length} times: ${least} / ${median} / ${most} ms`);
-  expect(times[15]).toBeLessThan(250);
-}, 300_000);
+// A measurement, of one host.
+test.skipIf(overHosts)(
+  'how long: 8 ranks, one of them killed each time, rank 0 too',
+  async () => {
+    let ranks = await formed(8);
+    const times: number[] = [];
+    for (let round = 0; round < 30; round += 1) {
+      const victim = ranks[round % 8] as RankProcess;
+      const survivors = ranks.filter((process) => process !== victim);
+      for (const process of survivors) process.send({ do: 'vote', id: 'g', value: false });
+      victim.kill();
+      await all(survivors, 'voteFailed');
+      for (const process of survivors) reform(process);
+      const events = await all(survivors, 'reformed');
+      const last = (name: string) => Math.max(...events.map((event) => event[name] as number));
+      times.push(last('doneAt') - last('calledAt'));
+      ranks = await refill(survivors, 8);
+    }
+    times.sort((a, b) => a - b);
+    const [least, median, most] = [times[0], times[15], times[29]].map((ms) => (ms as number).toFixed(1));
+    console.log(`7 of 8 ranks re-formed ${times.length} times: ${least} / ${median} / ${most} ms`);
+    expect(times[15]).toBeLessThan(250);
+  },
+  300_000,
+);
