@@ -10,11 +10,9 @@ const base = { pool: 'forks', restoreMocks: true, unstubEnvs: true } as const;
 const root = process.getuid?.() === 0;
 const overTwoHosts = [
   'collectives',
-  'collectives-parts',
   'dumps',
   'eventloop',
   'failure',
-  'identity',
   'liveness',
   'messages',
   'observability',

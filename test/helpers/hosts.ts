@@ -46,6 +46,8 @@ export interface Impairment {
   delayMs: number;
   lossPercent: number;
   seed: number;
+  /** What a cable carries at most, in thousands of bytes a second; no limit unless given. */
+  kilobytesPerSecond?: number;
 }
 
 /** `count` hosts that reach each other and nothing else. */
@@ -107,12 +109,18 @@ export class Hosts implements Disposable {
     ip('-n', this.#middle, 'link', 'set', `port${host}`, 'nomaster');
   }
 
-  /** From now on every packet is late, and some are lost; says by what means. */
-  async impair({ delayMs, lossPercent, seed }: Impairment): Promise<'netem' | 'wire'> {
+  /** From now on every packet is late, some are lost, and there is room for so many; says by what means. */
+  async impair({
+    delayMs,
+    lossPercent,
+    seed,
+    kilobytesPerSecond = 0,
+  }: Impairment): Promise<'netem' | 'wire'> {
     const ports = this.hosts.map((_, i) => `port${i}`);
     try {
       for (const port of ports) {
-        const what = ['delay', `${delayMs}ms`, 'loss', `${lossPercent}%`];
+        const rate = kilobytesPerSecond > 0 ? ['rate', `${8 * kilobytesPerSecond}kbit`] : [];
+        const what = ['delay', `${delayMs}ms`, 'loss', `${lossPercent}%`, ...rate];
         ip('netns', 'exec', this.#middle, 'tc', 'qdisc', 'add', 'dev', port, 'root', 'netem', ...what);
       }
       return 'netem';
@@ -120,7 +128,7 @@ export class Hosts implements Disposable {
       // This kernel has no netem; a program of the tests takes the switch's place.
     }
     for (const port of ports) ip('-n', this.#middle, 'link', 'set', port, 'nomaster');
-    const args = [delayMs, lossPercent, seed].map(String);
+    const args = [delayMs, lossPercent, seed, kilobytesPerSecond].map(String);
     const wire = spawn('ip', ['netns', 'exec', this.#middle, testProgram('wire'), ...args, ...ports], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });

@@ -11,6 +11,16 @@ export function threadsOf(pid: number, name: string): number[] {
     .filter((tid) => readFileSync(`/proc/${pid}/task/${tid}/comm`, 'latin1').trim() === name);
 }
 
+/** Whether a thread waits in the kernel for a lock that another one has: in futex(2), without a limit. */
+export function waitsForLock(pid: number, tid: number): boolean {
+  const [call = '', , operation, , limit] = readFileSync(`/proc/${pid}/task/${tid}/syscall`, 'latin1').split(
+    ' ',
+  );
+  const futex = process.arch === 'x64' ? '202' : '98';
+  const waitPrivate = '0x80';
+  return call === futex && operation === waitPrivate && limit === '0x0';
+}
+
 interface Calls {
   hold(tid: number): number;
   release(tid: number): number;
