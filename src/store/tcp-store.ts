@@ -53,8 +53,12 @@ export interface StoreListenOptions extends AccessOptions {
   port?: number;
   /** A listening TCP socket to take over instead; it belongs to the store from then on. */
   listenFd?: number;
+  /** Milliseconds for the host's name and for the first connection to the server itself. Default 60,000. */
+  timeoutMs?: number;
   /** Default limit of each operation, in milliseconds. Default 300,000. */
   operationTimeoutMs?: number;
+  /** Ends the start. */
+  signal?: AbortSignal;
 }
 
 const callNames = optionNames<StoreCallOptions>({ timeoutMs: true, signal: true });
@@ -70,7 +74,9 @@ const listenNames = optionNames<StoreListenOptions>({
   host: true,
   port: true,
   listenFd: true,
+  timeoutMs: true,
   operationTimeoutMs: true,
+  signal: true,
   secret: true,
   allowUnauthenticated: true,
 });
@@ -111,11 +117,14 @@ export class TcpStore implements AsyncDisposable {
    * Starts a server and connects to it.
    *
    * @throws AddressInUseError, AddressUnavailableError; InvalidArgumentError also for an address that other hosts reach,
-   *   without a secret and without `allowUnauthenticated`
+   *   without a secret and without `allowUnauthenticated`; TimeoutError, AbortedError
    */
   static async listen(options: StoreListenOptions = {}): Promise<TcpStore> {
     const op = 'store.listen';
     const given = checkOptions(op, options, listenNames) as StoreListenOptions;
+    const timeoutMs = checkTimeout(op, given.timeoutMs, 60_000);
+    const signal = checkSignal(op, given.signal);
+    const began = performance.now();
     const operationTimeoutMs = checkTimeout(op, given.operationTimeoutMs, 300_000, 'operationTimeoutMs');
     const access = accessOf(op, given);
     const { StoreServer } = storeClasses();
@@ -130,14 +139,14 @@ export class TcpStore implements AsyncDisposable {
     } else {
       const port = checkPort(op, given.port === undefined ? 0 : given.port, 0);
       const host = checkHost(op, given.host === undefined ? '127.0.0.1' : given.host);
-      const address = await bestAddress(op, host, 60_000);
+      const address = await bestAddress(op, host, timeoutMs, signal);
       checkExposure(op, [address], access);
       server = new StoreServer(address, port, access.secret, access.allowUnauthenticated);
     }
     try {
       const { host, port } = server;
       const connections = new Connections(reachable(host), port, access.secret);
-      await connections.connect(60_000, undefined);
+      await connections.connect(left(timeoutMs, began), signal);
       return new TcpStore({ host, port, operationTimeoutMs, connections, server }, '/');
     } catch (error) {
       server.close();
@@ -163,7 +172,7 @@ export class TcpStore implements AsyncDisposable {
     const began = performance.now();
     const host = await bestAddress(op, name, timeoutMs, signal);
     const connections = new Connections(host, port, secret);
-    await connections.connect(Math.max(1, Math.ceil(timeoutMs - (performance.now() - began))), signal);
+    await connections.connect(left(timeoutMs, began), signal);
     return new TcpStore({ host, port, operationTimeoutMs, connections, server: undefined }, '/');
   }
 
@@ -323,6 +332,10 @@ function reachable(host: string): string {
   if (host === '0.0.0.0') return '127.0.0.1';
   return host === '::' ? '::1' : host;
 }
+
+/** What is left of a limit since `began`; ms. */
+const left = (limitMs: number, began: number) =>
+  Math.max(1, Math.ceil(limitMs - (performance.now() - began)));
 
 async function bestAddress(
   op: string,

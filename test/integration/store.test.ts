@@ -257,6 +257,13 @@ describe('TcpStore', () => {
     expect(await aborted).toBeInstanceOf(AbortedError);
   });
 
+  it('a start that was aborted leaves its port free', async () => {
+    const port = await freePort();
+    const signal = AbortSignal.abort(new Error('no more'));
+    expect(await failure(TcpStore.listen({ port, signal }))).toBeInstanceOf(AbortedError);
+    await listen({ port, timeoutMs: 20_000 });
+  });
+
   it('tells a stranger from a store', async () => {
     const http = createServer((socket) => {
       socket.on('error', () => {}); // the client may close before it has read all
