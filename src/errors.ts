@@ -3,6 +3,27 @@
  * chosen here, by the code alone.
  */
 
+/** What one rank called, where ranks called different operations. */
+export interface RankCall {
+  rank: number;
+  /** e.g. `allReduce` */
+  op: string;
+  /** Number of the operation within its group; of `send` and `recv`, of the message from that rank to the other. */
+  seq: number;
+  /** Type of the elements, e.g. `float32`. */
+  dtype: string;
+  /** Elements of the array, or of one rank's block. */
+  count: number;
+  /** e.g. `sum`; absent where nothing is reduced. */
+  reduceOp?: string;
+  /** The root, or the other rank of `send` and `recv`; absent where there is none. */
+  root?: number;
+  /** Of `send` and `recv`. */
+  tag?: number;
+  /** True for a call on device memory. */
+  device?: true;
+}
+
 /** Facts that come with an error beside its message. Absent where they do not apply. */
 export interface ErrorFacts {
   /** The rank that reports the error; of a `RankLostError` the rank that was lost. */
@@ -27,6 +48,8 @@ export interface ErrorFacts {
   consequence?: boolean;
   /** Ranks that had not arrived when a deadline passed. */
   missing?: number[];
+  /** What the two ranks called that called different operations, the lower rank first; one, if no more is known. */
+  calls?: readonly RankCall[];
 }
 
 /** Base class of all errors of this package. `code` is stable; the text may change. */
@@ -43,6 +66,7 @@ export class CollectivesError extends Error {
   declare readonly address?: string;
   declare readonly consequence?: boolean;
   declare readonly missing?: number[];
+  declare readonly calls?: readonly RankCall[];
 
   constructor(code: string, message: string, facts: ErrorFacts = {}, options?: ErrorOptions) {
     super(message, options);
@@ -101,7 +125,7 @@ export class RankTakenError extends errorClass('RANK_TAKEN') {}
 export class GroupMismatchError extends errorClass('GROUP_MISMATCH') {}
 /** No store of this group was found in time, or forming the group failed on some rank. */
 export class RendezvousError extends errorClass('RENDEZVOUS_FAILED') {}
-/** Ranks called different operations. */
+/** Ranks called different operations; `calls` has what each of two has called. */
 export class CollectiveMismatchError extends errorClass('COLLECTIVE_MISMATCH') {}
 /** The other side did not prove the secret, or only one of the two sides has one. */
 export class AuthenticationError extends errorClass('AUTHENTICATION_FAILED') {}

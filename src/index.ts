@@ -43,6 +43,7 @@ export {
   InvalidArgumentError,
   NetworkError,
   ProtocolError,
+  type RankCall,
   RankLostError,
   RankTakenError,
   RendezvousError,

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "core/operation.h"
+
 namespace nc {
 
 // Each code is one class in src/errors.ts; the names on both sides are the same.
@@ -36,19 +38,29 @@ enum class ErrorCode {
 // "INVALID_ARGUMENT", "EADDRINUSE", ...
 const char* codeName(ErrorCode code) noexcept;
 
+// What one rank called, where ranks called different operations.
+struct RankCall {
+  int rank = -1;
+  Stamp stamp;
+  uint64_t tag = 0;  // of a message
+
+  bool operator==(const RankCall&) const = default;
+};
+
 // Facts beside the message. Unset numbers are -1 (or 0 for errnum and pid), unset texts empty.
 struct ErrorFacts {
-  int rank = -1;             // the rank that reports
-  int detectedBy = -1;       // the rank that saw it itself: this one, or the one that told
-  int peer = -1;             // the rank that caused it
-  std::string peerHost;      // that rank's host name
-  int64_t peerPid = 0;       // and process id
-  std::string op;            // "allReduce", "store.get", ...
-  int64_t seq = -1;          // number of the operation within its group
-  int errnum = 0;            // errno
-  std::string address;       // "127.0.0.1:29500"
-  bool consequence = false;  // true where another rank saw the cause and told this one
-  std::vector<int> missing;  // ranks that had not arrived
+  int rank = -1;                // the rank that reports
+  int detectedBy = -1;          // the rank that saw it itself: this one, or the one that told
+  int peer = -1;                // the rank that caused it
+  std::string peerHost;         // that rank's host name
+  int64_t peerPid = 0;          // and process id
+  std::string op;               // "allReduce", "store.get", ...
+  int64_t seq = -1;             // number of the operation within its group
+  int errnum = 0;               // errno
+  std::string address;          // "127.0.0.1:29500"
+  bool consequence = false;     // true where another rank saw the cause and told this one
+  std::vector<int> missing;     // ranks that had not arrived
+  std::vector<RankCall> calls;  // that differ, by rank; those of which the reporting rank knows
 };
 
 class Error : public std::runtime_error {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/process_end.h"
+#include "napi/stamp.h"
 
 namespace nc::napi {
 
@@ -121,6 +122,19 @@ Napi::Value Environment::makeError(const Error& error) {
     Napi::Array missing = Napi::Array::New(env, from.missing.size());
     for (uint32_t i = 0; i < from.missing.size(); ++i) missing[i] = Napi::Number::New(env, from.missing[i]);
     facts["missing"] = missing;
+  }
+  if (!from.calls.empty()) {
+    Napi::Array calls = Napi::Array::New(env, from.calls.size());
+    for (uint32_t i = 0; i < from.calls.size(); ++i) {
+      Napi::Object call = Napi::Object::New(env);
+      call["rank"] = Napi::Number::New(env, from.calls[i].rank);
+      setStamp(call, from.calls[i].stamp);
+      if (isMessage(from.calls[i].stamp)) {
+        call["tag"] = Napi::Number::New(env, static_cast<double>(from.calls[i].tag));
+      }
+      calls[i] = call;
+    }
+    facts["calls"] = calls;
   }
   const Napi::String code = Napi::String::New(env, codeName(error.code));
   const Napi::String message = Napi::String::New(env, error.what());

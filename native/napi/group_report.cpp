@@ -3,6 +3,8 @@
 #include <chrono>
 #include <string>
 
+#include "napi/stamp.h"
+
 namespace nc::napi {
 
 namespace {
@@ -50,15 +52,7 @@ class WallClock {
 
 Napi::Object operation(Napi::Env env, const group::OperationRecord& from, const WallClock& clock) {
   Napi::Object out = Napi::Object::New(env);
-  out["seq"] = number(env, from.stamp.seq);
-  out["op"] = Napi::String::New(env, name(from.stamp.kind));
-  out["dtype"] = Napi::String::New(env, name(from.stamp.dtype));
-  if (from.stamp.reduceOp != ReduceOp::kNone) {
-    out["reduceOp"] = Napi::String::New(env, name(from.stamp.reduceOp));
-  }
-  if (from.stamp.root >= 0) out["root"] = number(env, from.stamp.root);
-  if (from.stamp.device) out["device"] = Napi::Boolean::New(env, true);
-  out["count"] = number(env, from.stamp.count);
+  setStamp(out, from.stamp);
   out["bytes"] = number(env, from.bytes);
   if (from.path != nullptr) out["path"] = Napi::String::New(env, from.path);
   out["state"] = Napi::String::New(env, group::name(from.state));

@@ -20,4 +20,9 @@ std::string describe(const Stamp& stamp) {
   return text + (stamp.device ? ") on devices" : ")");
 }
 
+std::vector<RankCall> byRank(const RankCall& ours, const RankCall& theirs) {
+  if (ours.rank < theirs.rank) return {ours, theirs};
+  return {theirs, ours};
+}
+
 }  // namespace nc::transport

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <string>
 
 #include "transport/frame.h"
@@ -12,6 +13,7 @@ namespace {
 
 constexpr size_t kMaxText = 1500;
 constexpr size_t kMaxMissing = 256;
+constexpr size_t kMaxCalls = 2;  // a mismatch is between two ranks
 
 class Writer {
  public:
@@ -36,6 +38,7 @@ class Reader {
   T number(T otherwise = {}) {
     if (in_.size() < sizeof(T)) {
       in_ = {};
+      short_ = true;
       return otherwise;
     }
     T value{};
@@ -54,9 +57,48 @@ class Reader {
     return value;
   }
 
+  // There was less than was asked for.
+  bool ranShort() const { return short_; }
+
  private:
   std::span<const std::byte> in_;
+  bool short_ = false;
 };
+
+void write(Writer& out, const RankCall& call) {
+  out.number(static_cast<int32_t>(call.rank));
+  out.number(static_cast<uint8_t>(call.stamp.kind));
+  out.number(static_cast<uint8_t>(call.stamp.dtype));
+  out.number(static_cast<uint8_t>(call.stamp.reduceOp));
+  out.number(static_cast<uint8_t>(call.stamp.device));
+  out.number(call.stamp.root);
+  out.number(call.stamp.seq);
+  out.number(call.stamp.count);
+  out.number(call.tag);
+}
+
+// Nothing where the body was cut, or names what this version does not know.
+std::optional<RankCall> readCall(Reader& in) {
+  RankCall call;
+  call.rank = in.number<int32_t>(-1);
+  const auto kind = in.number<uint8_t>();
+  const auto dtype = in.number<uint8_t>();
+  const auto reduceOp = in.number<uint8_t>();
+  call.stamp.device = in.number<uint8_t>() != 0;
+  call.stamp.root = in.number<int32_t>(-1);
+  call.stamp.seq = in.number<uint64_t>();
+  call.stamp.count = in.number<uint64_t>();
+  call.tag = in.number<uint64_t>();
+  const auto upTo = [](uint8_t value, auto last) { return value > 0 && value <= static_cast<uint8_t>(last); };
+  if (in.ranShort() || call.rank < 0 || call.stamp.seq == 0 || !upTo(kind, kLastOpKind) ||
+      !upTo(dtype, kLastDType) || reduceOp > static_cast<uint8_t>(ReduceOp::kBxor)) {
+    return std::nullopt;
+  }
+  call.stamp.kind = static_cast<OpKind>(kind);
+  call.stamp.dtype = static_cast<DType>(dtype);
+  call.stamp.reduceOp = static_cast<ReduceOp>(reduceOp);
+  return call;
+}
 
 }  // namespace
 
@@ -76,6 +118,9 @@ std::vector<std::byte> encodeFailure(const Error& cause) {
   const size_t missing = std::min(cause.facts.missing.size(), kMaxMissing);
   out.number(static_cast<uint16_t>(missing));
   for (size_t i = 0; i < missing; ++i) out.number(static_cast<int32_t>(cause.facts.missing[i]));
+  const size_t calls = std::min(cause.facts.calls.size(), kMaxCalls);
+  out.number(static_cast<uint8_t>(calls));
+  for (size_t i = 0; i < calls; ++i) write(out, cause.facts.calls[i]);
   return std::move(out.bytes);
 }
 
@@ -96,6 +141,10 @@ Error decodeFailure(std::span<const std::byte> body, int from) noexcept {
   const auto missing = in.number<uint16_t>();
   for (size_t i = 0; i < std::min<size_t>(missing, kMaxMissing); ++i)
     facts.missing.push_back(in.number<int32_t>());
+  const auto calls = in.number<uint8_t>();
+  for (size_t i = 0; i < std::min<size_t>(calls, kMaxCalls); ++i) {
+    if (const std::optional<RankCall> call = readCall(in)) facts.calls.push_back(*call);
+  }
   if (facts.detectedBy < 0) facts.detectedBy = from;
   facts.consequence = true;
   if (text.empty()) text = "rank " + std::to_string(from) + " reported a failure";

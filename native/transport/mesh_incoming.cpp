@@ -35,10 +35,12 @@ std::optional<std::byte*> Mesh::placeData(Link& link, const FrameHeader& header)
   if (!active_ || seq != stamp_.seq) {
     if (const Stamp* const ours = remembered(seq)) checkStamp(link, *ours, header.stamp);
     if (seq <= lastSeq_ || (active_ && seq < stamp_.seq)) {
+      ErrorFacts more = facts();
+      more.calls = {{link.member().rank, header.stamp, 0}};
       throw Error(ErrorCode::kCollectiveMismatch,
                   describe(link.member()) + " still sends for its operation " + std::to_string(seq) + ", " +
                       describe(header.stamp) + ", which is over on this rank",
-                  facts());
+                  std::move(more));
     }
     return placeEarly(link, header);
   }
@@ -177,6 +179,7 @@ void Mesh::checkStamp(const Link& link, const Stamp& ours, const Stamp& theirs) 
   more.peer = link.member().rank;
   more.peerHost = link.member().host;
   more.peerPid = link.member().pid;
+  more.calls = byRank({rank_, ours, 0}, {link.member().rank, theirs, 0});
   throw Error(ErrorCode::kCollectiveMismatch,
               "operation " + std::to_string(ours.seq) + " differs between ranks: rank " +
                   std::to_string(rank_) + " called " + describe(ours) + ", " + describe(link.member()) +

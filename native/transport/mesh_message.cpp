@@ -131,13 +131,15 @@ Error Mesh::differs(const Link& link, const Stamp& ours, uint64_t ourTag, const 
                     uint64_t theirTag) const {
   const int other = link.member().rank;
   const bool sends = ours.kind == OpKind::kSend;
+  ErrorFacts more = factsOf(ours);
+  more.calls = byRank({rank_, ours, ourTag}, {other, theirs, theirTag});
   return Error(ErrorCode::kCollectiveMismatch,
                "message " + std::to_string(ours.seq) + " from rank " + std::to_string(sends ? rank_ : other) +
                    " to rank " + std::to_string(sends ? other : rank_) + " differs: rank " +
                    std::to_string(rank_) + " called " + tagged(ours, ourTag) + ", " +
                    describe(link.member()) + " called " + tagged(theirs, theirTag) +
                    "; what one rank sends another has to receive in the same order",
-               factsOf(ours));
+               std::move(more));
 }
 
 ErrorFacts Mesh::factsOf(const Stamp& message) const {

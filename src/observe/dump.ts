@@ -6,6 +6,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import type { RankCall } from '../errors.ts';
 import type { GroupStats, OperationRecord } from './stats.ts';
 
 export const dumpFormat = 'node-collectives-dump';
@@ -54,6 +55,7 @@ export interface DumpedFailure {
   address?: string;
   consequence?: boolean;
   missing?: number[];
+  calls?: readonly RankCall[];
 }
 
 export interface Dump {

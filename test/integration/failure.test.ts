@@ -170,6 +170,21 @@ describe('in one process', () => {
     }
   });
 
+  test('what two ranks called that differ is in the error of all, as data', async () => {
+    const failed = await failures(3, (group, rank) =>
+      rank === 1 ? group.reduce(new Float32Array(5), { op: 'max', root: 1 }) : group.allReduce(numbers(4)),
+    );
+    for (const { error } of failed) {
+      const { calls } = error as CollectiveMismatchError;
+      const [first, second] = calls ?? [];
+      const usual = { op: 'allReduce', seq: 1, dtype: 'int32', count: 4, reduceOp: 'sum' };
+      const odd = { rank: 1, op: 'reduce', seq: 1, dtype: 'float32', count: 5, reduceOp: 'max', root: 1 };
+      if (first?.rank === 0) expect([first, second]).toEqual([{ rank: 0, ...usual }, odd]);
+      else expect([first, second]).toEqual([odd, { rank: 2, ...usual }]);
+      expect(calls).toHaveLength(2);
+    }
+  });
+
   // A broadcast's source is done once it has sent.
   test.each<[string, (group: ProcessGroup) => Promise<unknown>]>([
     ['a broadcast of another rank', (group) => group.broadcast(numbers(4), { root: 1 })],
@@ -185,6 +200,7 @@ describe('in one process', () => {
         expect(error, error.message).toBeInstanceOf(CollectiveMismatchError);
         // What each of the two has called, also where one of the calls is over.
         expect(error.message.match(/called \w+\(/g), error.message).toHaveLength(2);
+        expect((error as CollectiveMismatchError).calls).toHaveLength(2);
       }
       await closeAll(groups);
     },

@@ -228,6 +228,10 @@ describe('failures', () => {
         expect(error.message).toMatch(
           /message \d from rank 0 to rank 1 differs: rank 1 called recv\(.*, from rank 0\) with tag .* called send\(.*, to rank 1\) with tag/,
         );
+        expect((error as CollectiveMismatchError).calls).toMatchObject([
+          { rank: 0, op: 'send', root: 1, tag: expect.any(Number) },
+          { rank: 1, op: 'recv', root: 0, tag: expect.any(Number) },
+        ]);
       }
       await closeAll(groups);
     }

@@ -138,6 +138,8 @@ TEST_CASE("a failure keeps its facts on the way") {
   facts.errnum = 104;
   facts.address = "[::1]:29500";
   facts.missing = {1, 4, 5};
+  facts.calls = {{3, stampOf(7, 4), 0},
+                 {5, Stamp{7, OpKind::kSend, DType::kUint8, ReduceOp::kNone, 3, 9, true}, 77}};
   const Error cause(ErrorCode::kRankLost, "rank 5 was lost", facts);
   const Bytes body = encodeFailure(cause);
   const Error told = decodeFailure(body, 2);
@@ -153,6 +155,7 @@ TEST_CASE("a failure keeps its facts on the way") {
   CHECK(told.facts.errnum == 104);
   CHECK(told.facts.address == "[::1]:29500");
   CHECK(told.facts.missing == std::vector{1, 4, 5});
+  CHECK(told.facts.calls == facts.calls);
   CHECK(told.facts.consequence);
   CHECK_FALSE(cause.facts.consequence);
 
@@ -160,6 +163,8 @@ TEST_CASE("a failure keeps its facts on the way") {
   for (size_t n = 0; n < body.size(); ++n) {
     const Bytes cut(body.begin(), body.begin() + static_cast<ptrdiff_t>(n));
     CHECK(decodeFailure(cut, 2).facts.consequence);
+    // A call that was cut is none.
+    for (const RankCall& call : decodeFailure(cut, 2).facts.calls) CHECK(call.rank == 3);
     // Who told saw it, if it does not say who did.
     CHECK(decodeFailure(cut, 2).facts.detectedBy == (n < 9 ? 2 : 6));
   }
@@ -169,6 +174,7 @@ TEST_CASE("any failure fits a control frame, and any bytes are a failure") {
   ErrorFacts facts;
   facts.peerHost = facts.op = facts.address = std::string(100'000, 'x');
   facts.missing.assign(100'000, 1);
+  facts.calls.assign(1000, {1, stampOf(1, 4), 0});
   CHECK(encodeFailure(Error(ErrorCode::kTimeout, std::string(100'000, 'y'), facts)).size() <=
         kMaxControlBytes);
 
