@@ -6,6 +6,7 @@
  */
 import { type ChildProcess, execFileSync, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { withListeningPort } from '../src/launch/listener.ts';
@@ -68,7 +69,11 @@ class Ranks {
     });
     const ranks = await withListeningPort('127.0.0.1', (port, fd) =>
       Array.from({ length: size }, (_, rank) => {
+        // Each on one core, the same for both builds: where the system would put it counts for more than the difference.
+        const core = String(rank % availableParallelism());
         const child = fork(program, [], {
+          execPath: 'taskset',
+          execArgv: ['-c', core, process.execPath],
           env: { ...process.env, ...env, ...place(rank), MASTER_PORT: String(port) },
           stdio: ['ignore', 'ignore', 'pipe', rank === 0 ? fd : 'ignore', 'ipc'],
         });
@@ -121,7 +126,7 @@ export async function mismatch(args: string[]): Promise<void> {
   for (const [where, env] of [['CPU', {}] as const, ['devices', onDevices] as const]) {
     for (const ranks of values.ranks.split(',').map(Number)) {
       const pairs = new Map<string, Pair[]>();
-      // Where the system places a process stays for its life and counts for more than what is measured.
+      // What else a process has of its own, such as its memory's places, stays for its life.
       for (let i = 0; i < Number(values.groups); i += 1) {
         const comparing = await Ranks.start(ranks, { ...env, NODE_COLLECTIVES_ADDON: compared });
         const plain = await Ranks.start(ranks, { ...env, NODE_COLLECTIVES_ADDON: uncompared });
