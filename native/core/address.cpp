@@ -35,10 +35,10 @@ SocketAddress SocketAddress::local(int fd) {
   return address;
 }
 
-SocketAddress SocketAddress::peer(int fd) {
+std::optional<SocketAddress> SocketAddress::peer(int fd) noexcept {
   SocketAddress address;
   address.length = sizeof(address.storage);
-  if (::getpeername(fd, address.get(), &address.length) != 0) throw systemError("getpeername", errno);
+  if (::getpeername(fd, address.get(), &address.length) != 0) return std::nullopt;
   return address;
 }
 

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace nc {
@@ -16,7 +17,8 @@ struct SocketAddress {
   // "127.0.0.1", "::1", "fe80::1%eth0"; throws kInvalidArgument for anything that is not numeric.
   static SocketAddress parse(const std::string& host, uint16_t port);
   static SocketAddress local(int fd);  // getsockname
-  static SocketAddress peer(int fd);   // getpeername
+  // getpeername; nothing where that is not told any more, as of a connection that was reset meanwhile.
+  static std::optional<SocketAddress> peer(int fd) noexcept;
 
   int family() const { return storage.ss_family; }
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }

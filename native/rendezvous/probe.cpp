@@ -227,7 +227,7 @@ void Probe::again(std::string finding, Millis pause) {
 }
 
 store::Client Probe::release() {
-  return store::Client(std::move(fd_));
+  return store::Client(std::move(fd_), candidate_.address);
 }
 
 }  // namespace nc::rendezvous

@@ -14,8 +14,10 @@
 
 namespace nc::store {
 
-Client::Client(UniqueFd validated, std::string prefix)
-    : fd_(std::move(validated)), address_(SocketAddress::peer(fd_.get())), prefix_(std::move(prefix)) {
+Client::Client(UniqueFd validated, const SocketAddress& called, std::string prefix)
+    : fd_(std::move(validated)),
+      address_(SocketAddress::peer(fd_.get()).value_or(called)),
+      prefix_(std::move(prefix)) {
   ::fcntl(fd_.get(), F_SETFL, ::fcntl(fd_.get(), F_GETFL) | O_NONBLOCK);
   const int on = 1;
   ::setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));

@@ -44,7 +44,7 @@ class Client {
 
   // From a connected socket on which VALIDATE and PING (wire.h: handshake(), nonceMatches()) are already
   // done. The socket is made non-blocking, TCP_NODELAY is set.
-  explicit Client(UniqueFd validated, std::string prefix = {});
+  Client(UniqueFd validated, const SocketAddress& called, std::string prefix = {});
 
   Client(Client&&) noexcept = default;
   Client& operator=(Client&&) noexcept = default;

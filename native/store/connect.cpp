@@ -223,7 +223,7 @@ bool connectedToItself(int fd) {
 
 Client Client::connect(const SocketAddress& address, const Deadline& deadline, Cancel* cancel,
                        std::string prefix, const Credentials& credentials) {
-  return Client(connectValidated(address, deadline, cancel, credentials), std::move(prefix));
+  return Client(connectValidated(address, deadline, cancel, credentials), address, std::move(prefix));
 }
 
 }  // namespace nc::store

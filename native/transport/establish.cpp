@@ -111,6 +111,12 @@ bool trusted(int fd) {
   return peer.uid == ::geteuid() || peer.uid == 0;
 }
 
+// It may have ended again by now, which is for whoever reads the link to find.
+std::string reachedAt(int fd, const Endpoint& to) {
+  const auto peer = SocketAddress::peer(fd);
+  return (peer ? *peer : SocketAddress::parse(to.address, to.port)).text();
+}
+
 class Establisher {
  public:
   Establisher(const Listener& listener, const EstablishOptions& options, Cancel& cancel)
@@ -392,7 +398,7 @@ class Establisher {
   void link(const Endpoint& to, UniqueFd fd, bool local, std::optional<LinkKeys> keys) {
     LinkEnd end;
     end.keys = std::move(keys);
-    end.member = {to.rank, to.host, to.pid, local ? "unix" : SocketAddress::peer(fd.get()).text()};
+    end.member = {to.rank, to.host, to.pid, local ? "unix" : reachedAt(fd.get(), to)};
     if (local) end.process = openPeerProcess(fd.get());
     end.fd = std::move(fd);
     ends_.push_back(std::move(end));

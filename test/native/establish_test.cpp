@@ -309,6 +309,34 @@ TEST_CASE(
   CHECK(statusOf(other) == 0);
 }
 
+TEST_CASE("a rank that answers and is gone at once is linked; its end is for whoever reads the link") {
+  const Watchdog watchdog("gone at once");
+  Cancel cancel;
+  for (int i = 0; i < 200; ++i) {
+    const Listener zero = openListener(SocketAddress::parse("127.0.0.1", 0));
+    const Listener one = openListener(SocketAddress::parse("127.0.0.1", 0));
+    EstablishOptions options = optionsOf(0, 2, {&zero, &one});
+    options.endpoints[1].identity = "another host";
+    const NamedThread gone("gone", [&] {
+      pollfd called{one.tcp.get(), POLLIN, 0};
+      ::poll(&called, 1, -1);
+      const UniqueFd fd(::accept4(one.tcp.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      std::array<std::byte, kHelloBytes> hello;
+      ::recv(fd.get(), hello.data(), hello.size(), MSG_WAITALL);
+      Hello reply = *decodeHello(hello);
+      std::swap(reply.from, reply.to);
+      reply.reply = true;
+      const linger now{1, 0};  // a reset, as by a process that dies with something unread
+      ::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+      const auto bytes = encode(reply);
+      ::send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    });
+    const std::vector<LinkEnd> ends = establish(zero, options, Deadline::in(Millis{10'000}), cancel);
+    REQUIRE(ends.size() == 1);
+    CHECK(ends.front().member.address.find("127.0.0.1:") == 0);
+  }
+}
+
 TEST_CASE("thousands who say nothing do not push a rank out that is introducing itself") {
   const Watchdog watchdog("silent crowd");
   bool secret = false;

@@ -34,7 +34,7 @@ struct Pair {
   Pair() {
     int fds[2];
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
-    client = std::make_unique<Client>(UniqueFd(fds[0]));
+    client = std::make_unique<Client>(UniqueFd(fds[0]), SocketAddress{});
     peer = std::make_unique<Raw>(UniqueFd(fds[1]));
   }
   std::unique_ptr<Client> client;

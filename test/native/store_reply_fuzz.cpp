@@ -37,7 +37,7 @@ struct Pair {
   Pair() {
     std::array<int, 2> fds{};
     require(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.data()) == 0);
-    client = std::make_unique<Client>(UniqueFd(fds[0]));
+    client = std::make_unique<Client>(UniqueFd(fds[0]), SocketAddress{});
     server = UniqueFd(fds[1]);
   }
   std::unique_ptr<Client> client;

@@ -180,7 +180,7 @@ TEST_CASE("the client sends what PyTorch's sends and understands the answers") {
     int fds[2];
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
     Raw peer{UniqueFd(fds[1])};
-    Client client{UniqueFd(fds[0]), "/"};
+    Client client{UniqueFd(fds[0]), SocketAddress{}, "/"};
     std::thread server([&] { script(peer, steps); });
     test.call(client);
     server.join();
