@@ -1,7 +1,7 @@
 /** Forming a group: from a native group's events to the promise that create() returns. */
 import type { CollectivesError } from '../errors.ts';
 import { binding, type NativeGroup, type NativeGroupEvent } from '../native/binding.ts';
-import { whenAborted } from '../net/abortable.ts';
+import { abortReason, whenAborted } from '../net/abortable.ts';
 import { formationOver, publish, tidy } from './coordination.ts';
 import { type GroupMessage, report } from './events.ts';
 import { hush, type Telling, telling } from './farewell.ts';
@@ -67,6 +67,8 @@ export function form<G extends object>(
   // The group itself is kept by this promise chain until it has formed.
   const whole = joined.promise.finally(() => void group);
   try {
+    // Before it starts: a rank whose signal has fired must not get so far as to complete the group.
+    if (settled.signal?.aborted) native.abort(abortReason(settled.signal));
     native.start();
     listener.forget = abortedBy(new WeakRef(native), settled.signal);
   } catch (error) {
