@@ -10,11 +10,17 @@ const frames = (block) => block.split('\n').filter((line) => /^\s*#\d+ /.test(li
 const ours = (frame) => frame.includes(` ${root}/`) || frame.includes(`(${buildDir}/`);
 
 /**
+ * What nobody but Node can free: what it keeps of an external goes when that is collected, but not at the end of an
+ * environment; a promise that is pending at that end cannot be settled any more, which is what would free its deferred.
+ */
+const nodesToFree = /\b(?:v8::internal::|napi_create_external \(|napi_create_promise \()/;
+
+/**
  * From the allocation outwards it has to come to us before it comes to V8's inside, which keeps books about what it is
- * told and does not close them at its end. Node-API's own objects, between the two, are ours to give back.
+ * told and does not close them at its end. Other objects of Node-API, between the two, are ours to give back.
  */
 function oursToFree(block) {
-  const first = frames(block).find((frame) => ours(frame) || frame.includes('v8::internal::'));
+  const first = frames(block).find((frame) => ours(frame) || nodesToFree.test(frame));
   return first !== undefined && ours(first);
 }
 

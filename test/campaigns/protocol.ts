@@ -31,7 +31,6 @@ export type Command =
   /** So many operations, then what they cost. */
   | { do: 'sail'; steps: number; seed: number; scale: number }
   | { do: 'info' }
-  | { do: 'ping' }
   | { do: 'abort'; how: 'call' | 'signal'; reason: string }
   | { do: 'leave' };
 
@@ -44,7 +43,6 @@ export type Said =
   | { event: 'aborting'; at: number }
   | { event: 'reformed'; at: number; began: number; rank: number; size: number }
   | { event: 'sailed'; at: number; voteMicros: number; held: Held }
-  | { event: 'pong'; at: number }
   | { event: 'info'; at: number; next: Record<string, unknown> }
   | { event: 'left'; at: number; ms: number };
 

@@ -97,7 +97,6 @@ process.on('message', (command: Command) => {
   if (command.do === 'reform') reform(command).catch(failed);
   if (command.do === 'leave') leave().catch(failed);
   if (command.do === 'sail') sail(command).catch(failed);
-  if (command.do === 'ping') say({ event: 'pong', at: now() });
   if (command.do === 'info') {
     const { next } = (group as ProcessGroup).info();
     say({ event: 'info', at: now(), next: { ...next } });

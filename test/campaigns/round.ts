@@ -81,15 +81,6 @@ export function verdicts(sailors: readonly Sailor[], phase: Phase): Promise<Verd
   return Promise.all(all).then((each) => each.flat());
 }
 
-/** What this machine takes, just now, to run a line of JavaScript in each of these processes: ms to the last. */
-export async function ping(sailors: readonly Sailor[]): Promise<number> {
-  const staying = sailors.filter((sailor) => !sailor.doomed);
-  const at = now();
-  for (const sailor of staying) sailor.send({ do: 'ping' });
-  const said = await Promise.all(staying.map((sailor) => sailor.next(['pong'], hangMs)));
-  return (Math.max(...said.map((each) => each.at)) - at) / 1e6;
-}
-
 /** The errors of those groups, after their verdicts in a phase in which groups stood. */
 export async function causes(
   sailors: readonly Sailor[],
