@@ -49,7 +49,7 @@ const steps = {
   'gpu-standins': () => vitest('gpu', { NC_TEST_GPU_STANDINS: 'nccl', NC_TEST_GPU_DEVICES: '3' }),
   // The short forms of campaigns that have commands of their own; each prints its seed.
   faults: check(() =>
-    node('scripts/run-ts.mjs', 'test/campaigns/faults.ts', '--kills', '300', '--lanes', '2', '--limits'),
+    node('scripts/run-ts.mjs', 'test/campaigns/faults.ts', '--kills', '300', '--lanes', '2'),
   ),
   soak: check(() => node('scripts/run-ts.mjs', 'test/campaigns/soak.ts', '--minutes', '0.5')),
   package: () => vitest('package'),
