@@ -1,5 +1,6 @@
 /** One rank of the benchmark of comparing; its place is in the environment, and its parent says what to call. */
-import { DeviceBuffer, hasUnfinishedDp, ProcessGroup } from 'node-collectives';
+import { DeviceBuffer, hasUnfinishedDp } from 'node-collectives';
+import { group, onDevice } from './group.ts';
 import { quantile } from './statistics.ts';
 
 /** So many calls of one operation. */
@@ -14,18 +15,7 @@ export interface Turned {
   micros: number;
 }
 
-const rank = Number(process.env['RANK']);
-const size = Number(process.env['WORLD_SIZE']);
-const onDevice = process.env['BACKEND'] === 'nccl';
-
-const group = await ProcessGroup.create({
-  masterAddr: '127.0.0.1',
-  masterPort: Number(process.env['MASTER_PORT']),
-  rank,
-  worldSize: size,
-  ...(rank === 0 ? { listenFd: 3 } : {}),
-  ...(onDevice ? { backend: 'nccl', votes: 'device' } : {}),
-});
+const { rank, size } = group;
 
 const right = (rank + 1) % size;
 const left = (rank + size - 1) % size;

@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { withListeningPort } from '../src/launch/listener.ts';
 import type { Turn, Turned } from './mismatch-rank.ts';
+import { place } from './processes.ts';
 import { median, quantile } from './statistics.ts';
 
 const root = fileURLToPath(new URL(process.env['NC_ROOT'] ?? '../../../', import.meta.url));
@@ -62,11 +63,6 @@ class Ranks {
   }
 
   static async start(size: number, env: NodeJS.ProcessEnv): Promise<Ranks> {
-    const place = (rank: number) => ({
-      RANK: String(rank),
-      LOCAL_RANK: String(rank),
-      WORLD_SIZE: String(size),
-    });
     const ranks = await withListeningPort('127.0.0.1', (port, fd) =>
       Array.from({ length: size }, (_, rank) => {
         // Each on one core, the same for both builds: where the system would put it counts for more than the difference.
@@ -74,7 +70,7 @@ class Ranks {
         const child = fork(program, [], {
           execPath: 'taskset',
           execArgv: ['-c', core, process.execPath],
-          env: { ...process.env, ...env, ...place(rank), MASTER_PORT: String(port) },
+          env: { ...process.env, ...env, ...place(rank, size, port) },
           stdio: ['ignore', 'ignore', 'pipe', rank === 0 ? fd : 'ignore', 'ipc'],
         });
         return new Rank(child);

@@ -12,11 +12,11 @@ export interface Sample {
 /** What a rank's process gets besides its place. */
 export type Surroundings = (rank: number) => NodeJS.ProcessEnv;
 
-const place = (rank: number, ranks: number, iterations: number, port: number) => ({
+/** A rank's place, as its process reads it. */
+export const place = (rank: number, ranks: number, port: number) => ({
   RANK: String(rank),
   LOCAL_RANK: String(rank),
   WORLD_SIZE: String(ranks),
-  ITERATIONS: String(iterations),
   MASTER_ADDR: '127.0.0.1',
   MASTER_PORT: String(port),
 });
@@ -42,7 +42,12 @@ export async function ours(
   const children = await withListeningPort('127.0.0.1', (port, fd) =>
     Array.from({ length: ranks }, (_, rank) =>
       spawn(process.execPath, [program], {
-        env: { ...process.env, ...place(rank, ranks, iterations, port), ...surroundings(rank) },
+        env: {
+          ...process.env,
+          ...place(rank, ranks, port),
+          ITERATIONS: String(iterations),
+          ...surroundings(rank),
+        },
         stdio: ['ignore', 'pipe', 'inherit', rank === 0 ? fd : 'ignore'],
       }),
     ),
@@ -62,7 +67,12 @@ export async function torch(
   const port = await withListeningPort('127.0.0.1', (free) => free);
   const children = Array.from({ length: ranks }, (_, rank) =>
     spawn(python, [program], {
-      env: { ...process.env, ...place(rank, ranks, iterations, port), ...surroundings(rank) },
+      env: {
+        ...process.env,
+        ...place(rank, ranks, port),
+        ITERATIONS: String(iterations),
+        ...surroundings(rank),
+      },
       stdio: ['ignore', 'pipe', 'inherit'],
     }),
   );

@@ -1,21 +1,11 @@
 /** One rank of a vote benchmark; started by processes.ts with its place in the environment. */
-import { hasUnfinishedDp, ProcessGroup } from 'node-collectives';
+import { hasUnfinishedDp } from 'node-collectives';
+import { group } from './group.ts';
 import { quantile } from './statistics.ts';
 
-const rank = Number(process.env['RANK']);
-const size = Number(process.env['WORLD_SIZE']);
+const { rank, size } = group;
 const iterations = Number(process.env['ITERATIONS']);
 const warmUp = 200;
-const onDevice = process.env['BACKEND'] === 'nccl';
-
-const group = await ProcessGroup.create({
-  masterAddr: '127.0.0.1',
-  masterPort: Number(process.env['MASTER_PORT']),
-  rank,
-  worldSize: size,
-  ...(rank === 0 ? { listenFd: 3 } : {}),
-  ...(onDevice ? { backend: 'nccl', votes: 'device' } : {}),
-});
 const micros = new Float64Array(iterations);
 for (let i = 0; i < warmUp + iterations; i += 1) {
   const begin = performance.now();

@@ -3,7 +3,7 @@
 // where what is built here asked for the memory.
 import { buildDir, root } from './lib.mjs';
 
-const leakBegins = /^(?:Direct|Indirect) leak of /;
+const isLeak = (block) => /^(?:Direct|Indirect) leak of /.test(block.trimStart());
 const frames = (block) => block.split('\n').filter((line) => /^\s*#\d+ /.test(line));
 
 /** A frame whose source or object is here, headers in node_modules included: those are compiled into the addon. */
@@ -26,10 +26,8 @@ function oursToFree(block) {
 
 /** The report of one process without leaks of others; empty where nothing else is in it. */
 export function ownFindings(report) {
-  const blocks = report.split(/\n\s*\n/);
-  const kept = blocks.filter((block) => !leakBegins.test(block.trimStart()) || oursToFree(block));
-  const findings = kept.some((block) =>
-    /^(?:Direct|Indirect) leak of |ERROR: (?!LeakSanitizer)|runtime error:|WARNING: /.test(block.trimStart()),
-  );
-  return findings ? kept.join('\n\n') : '';
+  const kept = report.split(/\n\s*\n/).filter((block) => !isLeak(block) || oursToFree(block));
+  const isFinding = (block) =>
+    isLeak(block) || /ERROR: (?!LeakSanitizer)|runtime error:|WARNING: /.test(block);
+  return kept.some(isFinding) ? kept.join('\n\n') : '';
 }

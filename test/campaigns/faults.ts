@@ -101,13 +101,11 @@ async function kill(crew: Crew, storePort: number, draw: Random): Promise<void> 
     if (phase !== 'joining') {
       const wrong = disagreed(await causes(sailors, phase, said));
       if (wrong !== undefined) throw new Error(wrong);
-    }
-    for (const each of said) count(each.error.code);
-    if (phase !== 'joining') {
       const took = (Math.max(...said.map((each) => each.at)) - at) / 1e6;
       latency.add(`${size} ranks`, took);
       latency.add(together, took);
     }
+    for (const each of said) count(each.error.code);
     await disband(crew, sailors);
   } catch (error) {
     for (const sailor of sailors) {

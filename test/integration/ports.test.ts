@@ -49,6 +49,15 @@ async function dpRanks(size: number): Promise<RankProcess[]> {
   return ranks;
 }
 
+/** All of them join one group on the first of these ports that they can have. */
+function joinAll(
+  ranks: readonly RankProcess[],
+  how: { id: unknown; ports: number[]; at?: number; options: object },
+): void {
+  for (const [rank, process] of ranks.entries())
+    process.send({ do: 'dp', rank, size: ranks.length, ip: home(), ...how });
+}
+
 describe('candidate ports held by strangers', () => {
   for (const [what, take] of Object.entries(strangers)) {
     it(`${what} on the first 1, 2, 3, 4: all ranks form on the next`, async () => {
@@ -57,18 +66,7 @@ describe('candidate ports held by strangers', () => {
         const ports = await freePorts(6);
         for (const port of ports.slice(0, taken)) await take(port);
         const at = Date.now() + 30;
-        for (const [rank, process] of ranks.entries()) {
-          process.send({
-            do: 'dp',
-            id: taken,
-            rank,
-            size: 4,
-            ip: home(),
-            ports,
-            at,
-            options: { initTimeoutMs: 20_000 },
-          });
-        }
+        joinAll(ranks, { id: taken, ports, at, options: { initTimeoutMs: 20_000 } });
         for (const formed of await all(ranks, 'formed')) {
           expect(formed).toMatchObject({
             port: ports[taken],
@@ -95,17 +93,7 @@ describe('candidate ports held by strangers', () => {
     await strangers["another job's store"](ports[2] as number);
     await strangers['an HTTP server'](ports[3] as number);
     await strangers['a silent listener'](ports[4] as number);
-    for (const [rank, process] of ranks.entries()) {
-      process.send({
-        do: 'dp',
-        id: 'g',
-        rank,
-        size: 3,
-        ip: home(),
-        ports,
-        options: { initTimeoutMs: 1_500 },
-      });
-    }
+    joinAll(ranks, { id: 'g', ports, options: { initTimeoutMs: 1_500 } });
     const [zero, ...others] = await all(ranks, 'failed');
     expect(zero?.['error']).toMatchObject({ code: 'EADDRINUSE', name: 'AddressInUseError', rank: 0 });
     for (const port of ports) expect(zero?.['error'].message).toContain(homeIn(port));
@@ -130,18 +118,7 @@ describe('candidate ports held by strangers', () => {
       const ports = await freePorts(5);
       const holders = await Promise.all(ports.slice(0, 3).map((port) => listen(createServer(), port)));
       const at = Date.now() + 20;
-      for (const [rank, process] of ranks.entries()) {
-        process.send({
-          do: 'dp',
-          id: round,
-          rank,
-          size: 4,
-          ip: home(),
-          ports,
-          at,
-          options: { initTimeoutMs: 20_000 },
-        });
-      }
+      joinAll(ranks, { id: round, ports, at, options: { initTimeoutMs: 20_000 } });
       await all(ranks, 'joining');
       for (const holder of holders) {
         await setImmediate();
