@@ -37,7 +37,7 @@ export async function nativeTests({ sanitize = '', valgrind = false, only = '', 
   const dir = configureTests(sanitize);
   run('cmake', ['--build', dir, '--parallel', String(jobs)]);
 
-  const counts = { passed: 0, failed: 0, skipped: 0 };
+  const counts = { passed: 0, failed: 0, skipped: 0, failures: [] };
   for (const source of filesBelow(['test/native'], (file) => file.endsWith('_test.cpp'))) {
     const name = basename(source, '.cpp');
     if (only !== '' && !only.split(',').includes(name)) continue;
@@ -47,9 +47,18 @@ export async function nativeTests({ sanitize = '', valgrind = false, only = '', 
     counts.skipped += result.skipped;
     const verdict = result.failed > 0 ? 'FAILED' : 'ok';
     console.log(`  ${name}: ${verdict}, ${result.passed} passed, ${result.failed} failed`);
-    if (result.failed > 0) console.log(result.output);
+    if (result.failed === 0) continue;
+    console.log(result.output);
+    counts.failures.push(`${name}: ${whatFailed(result.output)}`);
   }
   return counts;
+}
+
+/** Doctest's own marks: the test cases and the checks in them that failed; without any, how the program ended. */
+function whatFailed(output) {
+  const marks = /^TEST CASE: .*|: (?:FATAL )?ERROR: .*|^ {2}(?:values|logged): .*/gm;
+  const found = [...output.matchAll(marks)].map(([mark]) => mark.replace(/^: /, '').trim());
+  return found.length > 0 ? found.slice(0, 12).join('; ') : output.trim().split('\n').at(-1);
 }
 
 async function runOne(program, { sanitize, valgrind, args }) {

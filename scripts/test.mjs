@@ -106,10 +106,19 @@ function vitest(project, env = {}) {
   const broken = result.testResults.filter(
     (file) => file.status === 'failed' && file.assertionResults.length === 0,
   );
+  const tests = result.testResults.flatMap((file) =>
+    file.assertionResults.map((test) => ({ ...test, at: `${relative(root, file.name)}: ${test.fullName}` })),
+  );
   const counts = {
     passed: result.numPassedTests,
     failed: result.numFailedTests + broken.length,
     skipped: result.numPendingTests + result.numTodoTests,
+    failures: [
+      ...tests
+        .filter((test) => test.status === 'failed')
+        .map((test) => `${test.at}: ${firstLine(test.failureMessages[0])}`),
+      ...broken.map((file) => `${relative(root, file.name)}: ${firstLine(file.message)}`),
+    ],
   };
   // Unhandled errors fail the run without failing a test.
   if (error && counts.failed === 0) counts.failed = 1;
@@ -144,6 +153,7 @@ async function main() {
   await setup({ purposes: ['build', 'test', ...(chosen.includes('package') ? ['prebuild'] : [])] });
 
   const sum = { passed: 0, failed: 0, skipped: 0 };
+  const failures = [];
   const summary = [`set-up: ${seconds(started)}`];
   for (const name of chosen) {
     console.log(`\n== ${name}`);
@@ -153,17 +163,22 @@ async function main() {
       counts = await steps[name]();
     } catch (error) {
       console.log(error instanceof ScriptError ? error.message : error);
-      counts = failed;
+      counts = { ...failed, failures: [firstLine(error.message)] };
     }
     for (const key of Object.keys(sum)) sum[key] += counts[key];
+    for (const failure of counts.failures ?? []) failures.push(`${name}: ${failure}`);
     summary.push(`${counts.failed > 0 ? 'FAILED ' : ''}${name}: ${line(counts)} (${seconds(start)})`);
   }
+  // Once more by name: what each printed may be thousands of lines above.
+  for (const failure of failures) console.log(`\nFAILED ${failure}`);
   console.log(
     `\n${summary.join('\n')}\nin ${seconds(started)}, reports in ${relative(root, join(buildDir, 'reports'))}/\n`,
   );
   console.log(line(sum));
   process.exitCode = sum.failed > 0 || sum.passed === 0 ? 1 : 0;
 }
+
+const firstLine = (text) => (text ?? '').trim().split('\n', 1)[0];
 
 const seconds = (since) => `${((Date.now() - since) / 1000).toFixed(1)} s`;
 

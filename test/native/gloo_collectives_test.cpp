@@ -230,6 +230,7 @@ TEST_CASE("a cancelled group ends its operation with the cause") {
   });
   for (const auto& error : errors) {
     REQUIRE(error.has_value());
+    CAPTURE(std::string(error->what()));
     CHECK(error->code == ErrorCode::kAborted);
   }
 }

@@ -63,8 +63,15 @@ inline std::vector<std::optional<Error>> runRanks(int size, const std::function<
         transport::Mesh mesh(i, size, 1, std::move(ends[at]), *cancels[at]);
         gloo::Collectives collectives(mesh, limits);
         Rank rank{i, size, mesh, collectives, *cancels[at]};
-        body(rank);
-        mesh.close(Deadline::in(Millis(10000)));
+        // As a group does, also of a mesh that has failed: what it still has to say is written.
+        const auto close = [&] { mesh.close(Deadline::in(Millis(10000))); };
+        try {
+          body(rank);
+        } catch (...) {
+          close();
+          throw;
+        }
+        close();
       } catch (const Error& error) {
         errors[at] = error;
       } catch (const std::exception& error) {
