@@ -15,6 +15,15 @@ constexpr size_t kMaxText = 1500;
 constexpr size_t kMaxMissing = 256;
 constexpr size_t kMaxCalls = 2;  // a mismatch is between two ranks
 
+// At most kMaxText bytes of UTF-8, and no half character at the end.
+std::string shortened(const std::string& text) {
+  if (text.size() <= kMaxText) return text;
+  size_t end = kMaxText;
+  const auto continues = [&](size_t at) { return (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80; };
+  while (end > 0 && continues(end)) --end;
+  return text.substr(0, end);
+}
+
 class Writer {
  public:
   template <typename T>
@@ -23,7 +32,7 @@ class Writer {
     bytes.insert(bytes.end(), at, at + sizeof(value));
   }
   void text(const std::string& value) {
-    const std::string cut = value.substr(0, kMaxText);
+    const std::string cut = shortened(value);
     number(static_cast<uint16_t>(cut.size()));
     const auto* at = reinterpret_cast<const std::byte*>(cut.data());
     bytes.insert(bytes.end(), at, at + cut.size());

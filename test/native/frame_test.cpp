@@ -170,6 +170,22 @@ TEST_CASE("a failure keeps its facts on the way") {
   }
 }
 
+TEST_CASE("a long text is cut between characters") {
+  const auto toldOf = [](const std::string& text) {
+    return std::string(decodeFailure(encodeFailure(Error(ErrorCode::kAborted, text, {})), 1).what());
+  };
+  const std::string euro = "\xE2\x82\xAC";
+  for (const size_t before : {0, 1, 2}) {
+    std::string text(before, 'x');
+    while (text.size() < 3000) text += euro;
+    const std::string told = toldOf(text);
+    CHECK((told.size() - before) % euro.size() == 0);
+    CHECK(told == text.substr(0, told.size()));
+    CHECK(told.size() > 1490);
+  }
+  CHECK(toldOf(std::string(3000, '\x80')).size() < 1600);  // no UTF-8 at all
+}
+
 TEST_CASE("any failure fits a control frame, and any bytes are a failure") {
   ErrorFacts facts;
   facts.peerHost = facts.op = facts.address = std::string(100'000, 'x');
