@@ -1,5 +1,6 @@
 // What a process holds does not grow with the groups it has made: threads, descriptors, memory.
 import { expect, test } from 'vitest';
+import { flavours, standinEnv } from '../helpers/gpu-ranks.ts';
 import { startRank } from '../helpers/ranks.ts';
 
 interface Held {
@@ -14,10 +15,11 @@ interface Held {
 // V8's young generation grows with any activity, up to 16 MB a half; kept small, what is left to see is ours.
 const flags = ['--expose-gc', '--max-semi-space-size=1'];
 
-async function run(what: string, times: number, warmUp: number) {
+async function run(what: string, times: number, warmUp: number, env: NodeJS.ProcessEnv = {}) {
   const process_ = startRank('lifecycle/leaks.mjs', {
     command: [process.execPath, ...flags],
     args: [what, String(times), String(warmUp)],
+    env,
   });
   const { before, after, codes, seconds } = await process_.next('figures', 60_000);
   expect(await process_.exited).toEqual({ code: 0, signal: null });
@@ -60,4 +62,9 @@ test('groups dropped without close() leave when they are collected, and the othe
   const { before, after, codes } = await run('drop', 100, 20);
   expectSame(before, after);
   expect(codes).toEqual({ 'ABORTED by rank 0': 80 });
+});
+
+test.each(flavours)('200 groups on devices, over the stand-ins of %s', async (flavour) => {
+  const { before, after } = await run('device', 200, 50, standinEnv(flavour));
+  expectSame(before, after);
 });
