@@ -166,6 +166,40 @@ describe.each(flavours)('%s', (flavour) => {
     await leave(ranks);
   });
 
+  // NCCL before 2.14, where every call blocks: docs/gpu.md.
+  const blocking = flavour === 'nccl' ? 'libnccl-2.10.so.2' : 'librccl-2.13.so.1';
+
+  test('over a library whose calls all block a group works, and hears of a rank that dies', async () => {
+    const ranks = await gpuProcesses(() => standinEnv(flavour, blocking), 3);
+    await valuesOf(formAll(ranks, { votes: 'device' }));
+    const calls = [
+      { op: 'allReduce', type: 'float32', length: 1000, reduceOp: 'sum' },
+      { op: 'broadcast', type: 'int8', length: 33 },
+      { op: 'allGather', type: 'int64', length: 7 },
+    ];
+    for (const wrong of await valuesOf(askAll(ranks, 'collectives', { calls }))) expect(wrong).toEqual([]);
+    const vote = 'return api.hasUnfinishedDp(group(), group().rank === 1)';
+    expect(await valuesOf(askAll(ranks, 'run', { text: vote }))).toEqual([true, true, true]);
+    ranks[1]?.kill();
+    const survivors = [ranks[0], ranks[2]] as RankProcess[];
+    for (const { error } of await askAll(survivors, 'run', { text: 'await group().barrier()' }))
+      expect(error).toMatchObject({ code: 'RANK_LOST', peer: 1 });
+    await leave(survivors);
+  });
+
+  test('over such a library an init that hangs ends at the deadline, and leaves the process to end', async () => {
+    const ranks = await gpuProcesses(
+      () => standinEnv(flavour, blocking),
+      3,
+      (rank) => (rank === 1 ? { NC_STANDIN_FAULTS: 'init-hang' } : {}),
+    );
+    for (const { error, ms } of await formAll(ranks, { initTimeoutMs: 1500 })) {
+      expect(error.code).toBe('TIMEOUT');
+      expect(ms).toBeLessThan(3500);
+    }
+    await leave(ranks);
+  });
+
   test('an init that fails on one rank is the failure of all', async () => {
     const ranks = await gpuProcesses(flavour, 3, (rank) =>
       rank === 2 ? { NC_STANDIN_FAULTS: 'init-fail' } : {},
