@@ -1,5 +1,9 @@
 /** Forming GPU groups over the stand-ins: what must be equal, what must differ, and what a broken library does. */
-import { describe, expect, test } from 'vitest';
+import { spawnSync } from 'node:child_process';
+import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import {
   type Answer,
   ask,
@@ -41,6 +45,12 @@ async function formConfigured(
       }),
     ),
   );
+}
+
+/** Whether this machine has that library where the loader looks by itself. */
+function installed(file: string): boolean {
+  const { stdout } = spawnSync('/sbin/ldconfig', ['-p'], { encoding: 'utf8' });
+  return (stdout ?? '').includes(`${file} `);
 }
 
 /** All have the same error, and all but one as a consequence. */
@@ -165,6 +175,46 @@ describe.each(flavours)('%s', (flavour) => {
     expect(said[2]?.value[2]).toBeLessThan(400);
     await leave(ranks);
   });
+
+  // Where Python's packages have it: an environment of its own, conda, the user's.
+  const inPackages = (folder: string) =>
+    join(
+      folder,
+      flavour === 'nccl'
+        ? 'lib/python3.11/site-packages/nvidia/nccl/lib/libnccl.so.2'
+        : 'lib/python3.11/site-packages/torch/lib/librccl.so',
+    );
+  const places = [
+    { variable: 'VIRTUAL_ENV', file: inPackages },
+    { variable: 'CONDA_PREFIX', file: inPackages },
+    { variable: 'HOME', file: (folder: string) => inPackages(join(folder, '.local')) },
+    ...(flavour === 'nccl'
+      ? [{ variable: 'CONDA_PREFIX', file: (folder: string) => join(folder, 'lib/libnccl.so.2') }]
+      : []),
+  ];
+  const usual = flavour === 'nccl' ? 'libnccl.so.2' : 'librccl.so.1';
+
+  test.skipIf(installed(usual)).each(places)(
+    'a library that only Python packages have is found below $variable',
+    async ({ variable, file }) => {
+      const folder = await mkdtemp(join(tmpdir(), 'nc-places-'));
+      onTestFinished(() => rm(folder, { recursive: true }));
+      const path = file(folder);
+      await mkdir(dirname(path), { recursive: true });
+      await symlink(standinFile(usual), path);
+      const ranks = await gpuProcesses(flavour, 2, () => ({
+        NODE_COLLECTIVES_NCCL_PATH: undefined,
+        VLLM_NCCL_SO_PATH: undefined,
+        VIRTUAL_ENV: undefined,
+        CONDA_PREFIX: undefined,
+        [variable]: folder,
+      }));
+      await valuesOf(formAll(ranks));
+      for (const info of await valuesOf(askAll(ranks, 'info')))
+        expect(info).toMatchObject({ backend: 'nccl', library: { path } });
+      await endAll(ranks);
+    },
+  );
 
   // NCCL before 2.14, where every call blocks: docs/gpu.md.
   const blocking = flavour === 'nccl' ? 'libnccl-2.10.so.2' : 'librccl-2.13.so.1';
