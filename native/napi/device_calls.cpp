@@ -30,7 +30,6 @@ void DeviceCall::ended(std::unique_ptr<nccl::DeviceWork> self, const Error* erro
 
 void DeviceCall::run(Napi::Env env) {
   Environment& environment = Environment::of(env);
-  environment.release();
   settled_ = true;
   if (error_) {
     deferred_.Reject(environment.makeError(*error_));

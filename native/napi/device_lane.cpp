@@ -71,7 +71,8 @@ template <typename Call, typename... Args>
 Napi::Value DeviceLane::post(const Napi::CallbackInfo& info, Args&&... args) {
   auto call = std::make_unique<Call>(outlet_, info.Env(), std::forward<Args>(args)...);
   const Napi::Promise promise = call->promise();
-  if (environment_ != nullptr) environment_->hold();
+  // Without a hold on the event loop: who waits has a timer there, and a driver that hangs must not keep a
+  // process from ending once nobody waits any more.
   thread_->post(std::move(call));
   return promise;
 }

@@ -210,6 +210,8 @@ class Joiner {
     if (deadline_.passed()) {
       ErrorFacts facts;
       facts.rank = rank();
+      facts.peer = rank();  // it is this one that keeps the others waiting
+      facts.missing = {rank()};
       facts.op = "join";
       throw Error(ErrorCode::kTimeout,
                   "rank " + std::to_string(rank()) + " was not ready within " +
@@ -314,7 +316,8 @@ class Joiner {
     if (!refused_ && !error.facts.consequence) {
       const auto verdict = tellFailed(error);
       // When several ranks go at once, all name the one that was told first.
-      if (error.code == ErrorCode::kRankLost && verdict && *verdict != kFormed) {
+      const bool ownLibrary = error.code == ErrorCode::kTimeout && error.facts.peer == rank();
+      if ((error.code == ErrorCode::kRankLost || ownLibrary) && verdict && *verdict != kFormed) {
         return verdictError(*verdict, rank());
       }
       // A rank 0 that is short of processor time is given more, but not that of this rank's caller.

@@ -2,7 +2,7 @@
 import { checkOptions, checkSignal, checkTimeout } from '../arguments.ts';
 import { binding } from '../native/binding.ts';
 import { abortable } from '../net/abortable.ts';
-import { within } from '../net/within.ts';
+import { timeLimit } from '../net/within.ts';
 import { optionNames } from '../option-names.ts';
 
 declare const brand: unique symbol;
@@ -27,8 +27,8 @@ export const waitLimits = { timeoutMs: true, signal: true } as const;
 export const waitNames = optionNames<DeviceWaitOptions>(waitLimits);
 
 /**
- * Waits for what the device's thread does, no longer than asked for: a driver that hangs never answers. That `options`
- * are some, and have known names, is seen before.
+ * Waits for what the device's thread does, no longer than asked for: a driver that hangs never answers. Only the timer
+ * of the wait keeps the event loop alive. That `options` are some, and have known names, is seen before.
  */
 export async function waitFor<T>(
   op: string,
@@ -41,7 +41,12 @@ export async function waitFor<T>(
   checkSignal(op, signal);
   const on = device === undefined ? 'the driver' : `device ${device}`;
   const late = `${op}: ${on} was not done within ${timeoutMs} ms; what it has begun goes on`;
-  return abortable(op, signal, () => within(timeoutMs, work(), late, { op }));
+  const limit = timeLimit(timeoutMs, late, { op });
+  try {
+    return await abortable(op, signal, () => Promise.race([work(), limit.passed]));
+  } finally {
+    limit.clear(); // also after an abort, which does not wait for it
+  }
 }
 
 /** A GPU that this process may use. */

@@ -142,8 +142,12 @@ describe.each(flavours)('%s', (flavour) => {
       rank === 1 ? { NC_STANDIN_FAULTS: 'init-hang' } : {},
     );
     const late = await formAll(ranks, { initTimeoutMs: 1500 });
+    // Whoever says it first; on none of them does the library come back, as it waits for the hanging one.
+    const [first] = late.map(({ error }) => error.missing);
+    expect(first).toHaveLength(1);
     for (const { error, ms } of late) {
-      expect(error.code).toBe('TIMEOUT');
+      expect(error).toMatchObject({ code: 'TIMEOUT', missing: first, peer: first[0] });
+      expect(error.message).toMatch(/did not come back$/);
       expect(ms).toBeLessThan(3500);
     }
     await leave(ranks);
@@ -247,6 +251,34 @@ describe.each(flavours)('%s', (flavour) => {
       expect(error.code).toBe('TIMEOUT');
       expect(ms).toBeLessThan(3500);
     }
+    await leave(ranks);
+  });
+
+  test('a driver that does not start: joining ends at its deadline and names the rank', async () => {
+    const ranks = await gpuProcesses(flavour, 3, (rank) =>
+      rank === 1 ? { NC_STANDIN_FAULTS: 'driver-blocks' } : {},
+    );
+    const late = await formAll(ranks, { initTimeoutMs: 1500 });
+    for (const { error, ms } of late) {
+      expect(error).toMatchObject({ code: 'TIMEOUT', missing: [1] });
+      expect(ms).toBeLessThan(3500);
+    }
+    await leave(ranks);
+  });
+
+  test('a driver that does not start: a signal and a limit end what waits, and JavaScript goes on', async () => {
+    const ranks = await gpuProcesses(flavour, 1, () => ({ NC_STANDIN_FAULTS: 'driver-blocks' }));
+    const masterPort = await freePort();
+    const text = `
+      const codeOf = (waiting) => waiting.then(() => 'done', (error) => error.code);
+      const aborting = new AbortController();
+      const joining = codeOf(api.ProcessGroup.create({ masterAddr: '127.0.0.1', masterPort: ${masterPort}, rank: 0,
+        worldSize: 1, backend: 'nccl', device: 0, signal: aborting.signal }));
+      const codes = [await codeOf(api.DeviceBuffer.allocate(64, { timeoutMs: 50 }))];
+      const allocating = codeOf(api.DeviceBuffer.allocate(64, { signal: aborting.signal }));
+      aborting.abort(new Error('enough'));
+      return [...codes, await allocating, await joining];`;
+    expect(await valuesOf(askAll(ranks, 'run', { text }))).toEqual([['TIMEOUT', 'ABORTED', 'ABORTED']]);
     await leave(ranks);
   });
 
