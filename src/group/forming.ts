@@ -4,7 +4,7 @@ import { binding, type NativeGroup, type NativeGroupEvent } from '../native/bind
 import { abortReason, whenAborted } from '../net/abortable.ts';
 import { formationOver, publish, tidy } from './coordination.ts';
 import { type GroupMessage, report } from './events.ts';
-import { hush, type Telling, telling } from './farewell.ts';
+import { type Telling, telling } from './farewell.ts';
 import type { Settled } from './options.ts';
 
 interface Deferred<T> {
@@ -58,7 +58,6 @@ export function form<G extends object>(
     end,
     joining: undefined,
   };
-  hush(settled.native);
   const native = new (binding().NativeGroup)(settled.native, callbackFor(listener));
   const group = make(native, ended);
   const joined = deferred<G>();

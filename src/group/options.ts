@@ -12,7 +12,7 @@ import { within } from '../net/within.ts';
 import { optionNames } from '../option-names.ts';
 import { type Backend, backendOf } from './backend.ts';
 import { type Coordination, coordinate } from './coordination.ts';
-import { leave } from './farewell.ts';
+import { hush, leave } from './farewell.ts';
 
 /** What a coordination store has to offer; `TcpStore` does. */
 export interface CoordinationStore {
@@ -269,6 +269,8 @@ export async function prepare(
     coordination: undefined,
     onAddressInUse,
   };
+  // At once: the others may come before this rank has found where they meet.
+  hush(settled.native);
   // Goes on for a moment after an abort, so that the others can be told; also where that came before the call.
   const stop = new AbortController();
   const located = locate(settled, options.store, masterAddr, began + initTimeoutMs, stop.signal);

@@ -11,6 +11,7 @@ import {
 } from '../errors.ts';
 import type { NativeGroup, NativeGroupEvent, NativeGroupInfo } from '../native/binding.ts';
 import { optionNames } from '../option-names.ts';
+import { hush } from './farewell.ts';
 import type { Settled } from './options.ts';
 
 /** What `reform()` makes the next generation from. */
@@ -136,7 +137,9 @@ export class Succession {
     if (signal?.aborted) onAbort();
     this.#attempt = attempt;
     try {
-      return await form(this.#successor(attempt, size, timeoutMs), (native) => {
+      const next = this.#successor(attempt, size, timeoutMs);
+      hush(next.native);
+      return await form(next, (native) => {
         attempt.native = native;
       });
     } catch (error) {

@@ -19,6 +19,8 @@ export interface Joining {
   useStore?: boolean;
   /** Its signal has fired before the call, for this reason. */
   aborted?: string;
+  /** For so long its JavaScript does something else right after the call. */
+  busyMs?: number;
   [option: string]: unknown;
 }
 
@@ -30,7 +32,7 @@ export function join(
   masterPort: number | number[] | undefined,
   more: Joining = {},
 ): void {
-  const { id = 'g', at, useStore, aborted, ...options } = more;
+  const { id = 'g', at, useStore, aborted, busyMs, ...options } = more;
   const meeting = {
     masterAddr: home(),
     masterPort,
@@ -40,7 +42,7 @@ export function join(
     initTimeoutMs: 20_000,
     ...(testBackend && { backend: testBackend }),
   };
-  process?.send({ do: 'join', id, at, useStore, aborted, rank, options: { ...meeting, ...options } });
+  process?.send({ do: 'join', id, at, useStore, aborted, busyMs, rank, options: { ...meeting, ...options } });
 }
 
 /** The group works: the last rank alone votes yes, and all hear it. */
