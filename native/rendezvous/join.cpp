@@ -379,7 +379,10 @@ class Joiner {
       if (!client_->usable())
         fresh.emplace(store::Client::connect(joined_.store, limit, nullptr, {}, storeCredentials()));
       store::Client& client = fresh ? *fresh : *client_;
-      return client.compareSet(kVerdictKey, "", encodeVerdict(error), limit);
+      std::string verdict = client.compareSet(kVerdictKey, "", encodeVerdict(error), limit);
+      // A rank that has not registered yet is one that rank 0 waits for: it need not.
+      client.set(heardKey(rank()), "1", limit);
+      return verdict;
     } catch (const Error&) {
       // Rank 0 notices the closing connection and condemns the group itself.
       return std::nullopt;

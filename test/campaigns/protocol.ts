@@ -26,6 +26,8 @@ export type Command =
       options: Record<string, unknown>;
       work: 'busy' | 'idle';
       seed: number;
+      /** Of the work: see step(). */
+      scale?: number;
     }
   | { do: 'reform'; timeoutMs: number; ranks?: number[]; worldSize?: number }
   /** So many operations, then what they cost. */

@@ -49,7 +49,7 @@ async function join(command: Command & { do: 'join' }): Promise<void> {
   say({ event: 'formed', at: now() });
   if (command.work === 'idle') return;
   const random = new Random(command.seed);
-  for (;;) await step(group, random);
+  for (;;) await step(group, random, command.scale);
 }
 
 async function reform(command: Command & { do: 'reform' }): Promise<void> {

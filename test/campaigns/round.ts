@@ -27,13 +27,15 @@ export interface Setting {
   random: Random;
   size: number;
   phase: Phase;
+  /** How large the arrays of busy ranks are: see step(). */
+  scale?: number;
   /** Further options of ProcessGroup.create(). */
   options?: Record<string, unknown>;
 }
 
 /** Starts forming on all; the sailors' places are their ranks. */
 export async function muster(setting: Setting): Promise<Sailor[]> {
-  const { crew, storePort, random, size, phase } = setting;
+  const { crew, storePort, random, size, phase, scale } = setting;
   const sailors = await crew.take(size);
   const seed = random.whole(0, 2 ** 32 - 1);
   const jobId = randomUUID();
@@ -48,7 +50,14 @@ export async function muster(setting: Setting): Promise<Sailor[]> {
       timeoutMs: 60_000,
       ...setting.options,
     };
-    sailor.send({ do: 'join', storePort, options, work: phase === 'busy' ? 'busy' : 'idle', seed });
+    sailor.send({
+      do: 'join',
+      storePort,
+      options,
+      work: phase === 'busy' ? 'busy' : 'idle',
+      seed,
+      ...(scale !== undefined && { scale }),
+    });
   }
   return sailors;
 }

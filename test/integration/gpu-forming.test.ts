@@ -266,6 +266,26 @@ describe.each(flavours)('%s', (flavour) => {
     await leave(ranks);
   });
 
+  test('an abort while the driver starts, before the rank has registered, reaches the others at once', async () => {
+    const ranks = await gpuProcesses(flavour, 3, (rank) =>
+      rank === 1 ? { NC_STANDIN_FAULTS: 'driver-blocks' } : {},
+    );
+    const masterPort = await freePort();
+    const text = (rank: number) => `
+      globalThis.aborting = new AbortController();
+      const error = await api.ProcessGroup.create({ masterAddr: '127.0.0.1', masterPort: ${masterPort}, rank: ${rank},
+        worldSize: 3, backend: 'nccl', device: ${rank}, initTimeoutMs: 20000, signal: aborting.signal }).catch((e) => e);
+      return [error.code, error.peer, Date.now()];`;
+    const answers = Promise.all(ranks.map((rank, i) => ask(rank, 'run', { text: text(i) })));
+    await untilThread((ranks[1] as RankProcess).pid, 'nc-gpu-load');
+    const { value: at } = await ask(ranks[1], 'run', { text: 'aborting.abort(); return Date.now();' });
+    for (const { value } of await answers) {
+      expect(value.slice(0, 2)).toEqual(['ABORTED', 1]);
+      expect(value[2] - at).toBeLessThan(280); // 300 for a rank that waits for others to come
+    }
+    await leave(ranks);
+  });
+
   test('a driver that does not start: a signal and a limit end what waits, and JavaScript goes on', async () => {
     const ranks = await gpuProcesses(flavour, 1, () => ({ NC_STANDIN_FAULTS: 'driver-blocks' }));
     const masterPort = await freePort();

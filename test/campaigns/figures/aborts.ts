@@ -3,7 +3,7 @@ import { Crew, type Sailor } from '../crew.ts';
 import type { Facts } from '../protocol.ts';
 import { disband, formed, moment, muster, type Phase, verdicts } from '../round.ts';
 import { Figures } from '../table.ts';
-import { type Outcome, rounds, type Setting } from './section.ts';
+import { type Outcome, rounds, type Setting, workScale } from './section.ts';
 
 const limitMs = 100;
 /** Random moments are up to here, ms after the ranks were told what to do. */
@@ -33,7 +33,7 @@ async function abort(
   phase: Phase,
   complain: (what: string) => void,
 ): Promise<number> {
-  const sailors = await muster({ crew, storePort, random, size, phase });
+  const sailors = await muster({ crew, storePort, random, size, phase, scale: workScale });
   if (phase !== 'joining') await formed(sailors);
   const rank = random.whole(0, size - 1);
   const giving = sailors[rank] as Sailor;

@@ -3,7 +3,7 @@ import { misjudged } from '../blame.ts';
 import { Crew, type Sailor } from '../crew.ts';
 import { disband, formed, moment, muster, now, verdicts } from '../round.ts';
 import { Figures } from '../table.ts';
-import { type Outcome, rounds, type Setting } from './section.ts';
+import { type Outcome, rounds, type Setting, workScale } from './section.ts';
 
 export async function kills(setting: Setting): Promise<Outcome> {
   const figures = new Figures();
@@ -14,7 +14,7 @@ export async function kills(setting: Setting): Promise<Outcome> {
     for (let i = 0; i < rounds(setting, 200); i += 1) {
       const { random, storePort } = setting;
       const phase = i % 2 === 0 ? 'busy' : 'idle';
-      const sailors = await muster({ crew, storePort, random, size, phase });
+      const sailors = await muster({ crew, storePort, random, size, phase, scale: workScale });
       await formed(sailors);
       const victim = random.whole(0, size - 1);
       const dying = sailors[victim] as Sailor;
