@@ -46,9 +46,7 @@ class TellOnceFound final : public Farewell {
       // Not a formation that another process, or this one's next attempt, takes part in.
       const auto registered = found.client.tryGet(rankKey(rank), limit, &cancel);
       if (registered.value_or("") != untold_.registered) return;
-      found.client.compareSet(kVerdictKey, "", encodeVerdict(untold_.cause), limit, &cancel);
-      // Rank 0 need not wait for this rank to read the verdict.
-      found.client.set(heardKey(rank), "1", limit, &cancel);
+      tellVerdict(found.client, rank, untold_.cause, limit, &cancel);
     } catch (const std::exception&) {
       // There is nobody to tell, or they know.
     }

@@ -379,10 +379,7 @@ class Joiner {
       if (!client_->usable())
         fresh.emplace(store::Client::connect(joined_.store, limit, nullptr, {}, storeCredentials()));
       store::Client& client = fresh ? *fresh : *client_;
-      std::string verdict = client.compareSet(kVerdictKey, "", encodeVerdict(error), limit);
-      // A rank that has not registered yet is one that rank 0 waits for: it need not.
-      client.set(heardKey(rank()), "1", limit);
-      return verdict;
+      return tellVerdict(client, rank(), error, limit);
     } catch (const Error&) {
       // Rank 0 notices the closing connection and condemns the group itself.
       return std::nullopt;

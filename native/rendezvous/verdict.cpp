@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "rendezvous/identity.h"
 #include "transport/failure.h"
 
 namespace nc::rendezvous {
@@ -11,6 +12,13 @@ namespace nc::rendezvous {
 std::string encodeVerdict(const Error& cause) {
   const std::vector<std::byte> body = transport::encodeFailure(cause);
   return {reinterpret_cast<const char*>(body.data()), body.size()};
+}
+
+std::string tellVerdict(store::Client& client, int rank, const Error& cause, const Deadline& limit,
+                        Cancel* cancel) {
+  std::string standing = client.compareSet(kVerdictKey, "", encodeVerdict(cause), limit, cancel);
+  client.set(heardKey(rank), "1", limit, cancel);
+  return standing;
 }
 
 Error verdictError(const std::string& verdict, int rank) {

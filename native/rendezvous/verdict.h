@@ -4,10 +4,15 @@
 #include <string>
 
 #include "core/error.h"
+#include "store/client.h"
 
 namespace nc::rendezvous {
 
 std::string encodeVerdict(const Error& cause);
+// By `rank`, which gives up, unless another verdict stands; which one does now. Rank 0 need not wait for that
+// rank to read it, registered or not.
+std::string tellVerdict(store::Client& client, int rank, const Error& cause, const Deadline& limit,
+                        Cancel* cancel = nullptr);
 // As the error of `rank`: a consequence, unless it was the one that saw the failure.
 Error verdictError(const std::string& verdict, int rank);
 

@@ -1,8 +1,7 @@
 /** The native side of device memory: one thread for each JavaScript environment, started at first use. */
 import { checkOptions, checkSignal, checkTimeout } from '../arguments.ts';
 import { binding } from '../native/binding.ts';
-import { abortable } from '../net/abortable.ts';
-import { timeLimit } from '../net/within.ts';
+import { within } from '../net/within.ts';
 import { optionNames } from '../option-names.ts';
 
 declare const brand: unique symbol;
@@ -41,12 +40,7 @@ export async function waitFor<T>(
   checkSignal(op, signal);
   const on = device === undefined ? 'the driver' : `device ${device}`;
   const late = `${op}: ${on} was not done within ${timeoutMs} ms; what it has begun goes on`;
-  const limit = timeLimit(timeoutMs, late, { op });
-  try {
-    return await abortable(op, signal, () => Promise.race([work(), limit.passed]));
-  } finally {
-    limit.clear(); // also after an abort, which does not wait for it
-  }
+  return within(op, { timeoutMs, signal }, work, late);
 }
 
 /** A GPU that this process may use. */

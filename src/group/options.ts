@@ -344,8 +344,9 @@ async function locate(
     // The others wait for rank 0's word; rank 0 for the store alone.
     const facts = rank === 0 ? { rank, op: 'join' } : { rank, op: 'join', peer: 0, missing: [0] };
     const where = await within(
-      initTimeoutMs,
-      abortable('join', signal, () => coordinate(store, settled, masterAddr, end, signal)),
+      'join',
+      { timeoutMs: initTimeoutMs, signal },
+      () => coordinate(store, settled, masterAddr, end, signal),
       late,
       facts,
     ).catch((cause) => {

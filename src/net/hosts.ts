@@ -6,7 +6,6 @@ import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { InvalidArgumentError, NetworkError } from '../errors.ts';
-import { abortable } from './abortable.ts';
 import { within } from './within.ts';
 
 /**
@@ -44,7 +43,7 @@ export async function resolveWithin(
   signal?: AbortSignal,
 ): Promise<string[]> {
   const late = `${op}: '${host}' was not resolved within ${timeoutMs} ms`;
-  return abortable(op, signal, () => within(timeoutMs, resolveHost(host), late, { op }));
+  return within(op, { timeoutMs, signal }, () => resolveHost(host), late);
 }
 
 /** One entry of `GLOO_SOCKET_IFNAME` / `NCCL_SOCKET_IFNAME`: `eth` is a prefix, `=eth0` a whole name. */

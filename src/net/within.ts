@@ -1,32 +1,27 @@
 import { type ErrorFacts, TimeoutError } from '../errors.ts';
+import { abortable } from './abortable.ts';
 
 /** A timer that is set for longer fires at once. */
 export const longestTimerMs = 2 ** 31 - 1;
 
-/** Rejects with TimeoutError of the text `late` once the time is over; its timer lives until clear(). */
-export function timeLimit(
-  limitMs: number,
-  late: string,
-  facts: ErrorFacts,
-): { passed: Promise<never>; clear: () => void } {
-  let timer: NodeJS.Timeout | undefined;
-  const passed = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new TimeoutError(late, facts)), Math.min(limitMs, longestTimerMs));
-  });
-  return { passed, clear: () => clearTimeout(timer) };
-}
-
-/** `work`, or TimeoutError with the text `late`: for work that knows no time limits. What is late is left behind. */
+/**
+ * The result of `work`, which knows no limits; TimeoutError with the text `late` once `timeoutMs` are over, AbortedError
+ * as soon as `signal` fires. What is late is left behind, and neither timer nor listener stays for it.
+ */
 export async function within<T>(
-  limitMs: number,
-  work: Promise<T>,
+  op: string,
+  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal | undefined },
+  work: () => Promise<T>,
   late: string,
-  facts: ErrorFacts,
+  facts: ErrorFacts = { op },
 ): Promise<T> {
-  const limit = timeLimit(limitMs, late, facts);
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new TimeoutError(late, facts)), Math.min(timeoutMs, longestTimerMs));
+  });
   try {
-    return await Promise.race([work, limit.passed]);
+    return await abortable(op, signal, () => Promise.race([work(), timeout]));
   } finally {
-    limit.clear();
+    clearTimeout(timer);
   }
 }

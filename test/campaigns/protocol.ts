@@ -27,7 +27,7 @@ export type Command =
       work: 'busy' | 'idle';
       seed: number;
       /** Of the work: see step(). */
-      scale?: number;
+      scale?: number | undefined;
     }
   | { do: 'reform'; timeoutMs: number; ranks?: number[]; worldSize?: number }
   /** So many operations, then what they cost. */

@@ -50,14 +50,7 @@ export async function muster(setting: Setting): Promise<Sailor[]> {
       timeoutMs: 60_000,
       ...setting.options,
     };
-    sailor.send({
-      do: 'join',
-      storePort,
-      options,
-      work: phase === 'busy' ? 'busy' : 'idle',
-      seed,
-      ...(scale !== undefined && { scale }),
-    });
+    sailor.send({ do: 'join', storePort, options, work: phase === 'busy' ? 'busy' : 'idle', seed, scale });
   }
   return sailors;
 }

@@ -14,6 +14,7 @@ import {
   formEach,
   freePort,
   gpuProcesses,
+  type Libraries,
   leave,
   standinEnv,
   untilThread,
@@ -53,6 +54,27 @@ function installed(file: string): boolean {
   return (stdout ?? '').includes(`${file} `);
 }
 
+/** Has all join until a signal of theirs fires; what each of them says, and when it did. */
+async function joinAbortably(ranks: readonly RankProcess[]): Promise<Promise<Answer>[]> {
+  const masterPort = await freePort();
+  return ranks.map((process, rank) =>
+    ask(process, 'run', {
+      text: `
+        globalThis.aborting = new AbortController();
+        const { code, peer, message } = await api.ProcessGroup.create({ masterAddr: '127.0.0.1',
+          masterPort: ${masterPort}, rank: ${rank}, worldSize: ${ranks.length}, backend: 'nccl', device: ${rank},
+          initTimeoutMs: 20000, signal: aborting.signal }).catch((error) => error);
+        return { code, peer, message, at: Date.now() };`,
+    }),
+  );
+}
+
+/** Fires the signal of one of them; when. */
+async function abortOn(rank: RankProcess | undefined): Promise<number> {
+  const text = `const at = Date.now(); aborting.abort(new Error('enough')); return at;`;
+  return (await ask(rank, 'run', { text })).value;
+}
+
 /** All have the same error, and all but one as a consequence. */
 function expectSame(answers: Answer[], code: string, text: RegExp): void {
   for (const { error } of answers) {
@@ -63,6 +85,10 @@ function expectSame(answers: Answer[], code: string, text: RegExp): void {
 }
 
 describe.each(flavours)('%s', (flavour) => {
+  /** Three ranks, of which one has a fault. */
+  const oneFaulty = (fault: string, faulty = 1, libraries: Libraries = flavour) =>
+    gpuProcesses(libraries, 3, (rank) => (rank === faulty ? { NC_STANDIN_FAULTS: fault } : {}));
+
   test('two ranks on one device are refused by name', async () => {
     const ranks = await gpuProcesses(flavour, 3);
     const answers = await formAll(ranks, (rank: number) => ({ device: rank === 2 ? 0 : rank }));
@@ -138,9 +164,7 @@ describe.each(flavours)('%s', (flavour) => {
   });
 
   test('an init that hangs ends at the deadline on all', async () => {
-    const ranks = await gpuProcesses(flavour, 3, (rank) =>
-      rank === 1 ? { NC_STANDIN_FAULTS: 'init-hang' } : {},
-    );
+    const ranks = await oneFaulty('init-hang');
     const late = await formAll(ranks, { initTimeoutMs: 1500 });
     // Whoever says it first; on none of them does the library come back, as it waits for the hanging one.
     const [first] = late.map(({ error }) => error.missing);
@@ -154,29 +178,17 @@ describe.each(flavours)('%s', (flavour) => {
   });
 
   test('an abort ends a hanging init at once', async () => {
-    const ranks = await gpuProcesses(flavour, 3, (rank) =>
-      rank === 1 ? { NC_STANDIN_FAULTS: 'init-hang' } : {},
-    );
-    const masterPort = await freePort();
-    const text = (rank: number) => `
-      const aborting = new AbortController();
-      const forming = api.ProcessGroup.create({ masterAddr: '127.0.0.1', masterPort: ${masterPort}, rank: ${rank},
-        worldSize: 3, backend: 'nccl', device: ${rank}, initTimeoutMs: 20000, signal: aborting.signal });
-      forming.catch(() => {});
-      if (${rank} === 2) {
-        globalThis.aborted = () => { globalThis.began = performance.now(); aborting.abort(new Error('enough')); };
-      }
-      return forming.then(() => 'formed', (error) => [error.code, error.message, performance.now() - globalThis.began]);`;
-    const answers = Promise.all(ranks.map((rank, i) => ask(rank, 'run', { text: text(i) })));
+    const ranks = await oneFaulty('init-hang');
+    const answers = await joinAbortably(ranks);
     // Once the links stand, only the communicator is missing.
     await Promise.all(ranks.map((rank) => untilThread(rank.pid, 'standin-stream')));
-    await ask(ranks[2], 'run', { text: 'globalThis.aborted()' });
-    const said = await answers;
+    const at = await abortOn(ranks[2]);
+    const said = await Promise.all(answers);
     for (const { value } of said) {
-      expect(value[0]).toBe('ABORTED');
-      expect(value[1]).toMatch(/aborted by rank 2: enough/);
+      expect(value.code).toBe('ABORTED');
+      expect(value.message).toMatch(/aborted by rank 2: enough/);
     }
-    expect(said[2]?.value[2]).toBeLessThan(400);
+    expect(said[2]?.value.at - at).toBeLessThan(400);
     await leave(ranks);
   });
 
@@ -242,11 +254,7 @@ describe.each(flavours)('%s', (flavour) => {
   });
 
   test('over such a library an init that hangs ends at the deadline, and leaves the process to end', async () => {
-    const ranks = await gpuProcesses(
-      () => standinEnv(flavour, blocking),
-      3,
-      (rank) => (rank === 1 ? { NC_STANDIN_FAULTS: 'init-hang' } : {}),
-    );
+    const ranks = await oneFaulty('init-hang', 1, () => standinEnv(flavour, blocking));
     for (const { error, ms } of await formAll(ranks, { initTimeoutMs: 1500 })) {
       expect(error.code).toBe('TIMEOUT');
       expect(ms).toBeLessThan(3500);
@@ -255,9 +263,7 @@ describe.each(flavours)('%s', (flavour) => {
   });
 
   test('a driver that does not start: joining ends at its deadline and names the rank', async () => {
-    const ranks = await gpuProcesses(flavour, 3, (rank) =>
-      rank === 1 ? { NC_STANDIN_FAULTS: 'driver-blocks' } : {},
-    );
+    const ranks = await oneFaulty('driver-blocks');
     const late = await formAll(ranks, { initTimeoutMs: 1500 });
     for (const { error, ms } of late) {
       expect(error).toMatchObject({ code: 'TIMEOUT', missing: [1] });
@@ -267,21 +273,13 @@ describe.each(flavours)('%s', (flavour) => {
   });
 
   test('an abort while the driver starts, before the rank has registered, reaches the others at once', async () => {
-    const ranks = await gpuProcesses(flavour, 3, (rank) =>
-      rank === 1 ? { NC_STANDIN_FAULTS: 'driver-blocks' } : {},
-    );
-    const masterPort = await freePort();
-    const text = (rank: number) => `
-      globalThis.aborting = new AbortController();
-      const error = await api.ProcessGroup.create({ masterAddr: '127.0.0.1', masterPort: ${masterPort}, rank: ${rank},
-        worldSize: 3, backend: 'nccl', device: ${rank}, initTimeoutMs: 20000, signal: aborting.signal }).catch((e) => e);
-      return [error.code, error.peer, Date.now()];`;
-    const answers = Promise.all(ranks.map((rank, i) => ask(rank, 'run', { text: text(i) })));
+    const ranks = await oneFaulty('driver-blocks');
+    const answers = await joinAbortably(ranks);
     await untilThread((ranks[1] as RankProcess).pid, 'nc-gpu-load');
-    const { value: at } = await ask(ranks[1], 'run', { text: 'aborting.abort(); return Date.now();' });
-    for (const { value } of await answers) {
-      expect(value.slice(0, 2)).toEqual(['ABORTED', 1]);
-      expect(value[2] - at).toBeLessThan(280); // 300 for a rank that waits for others to come
+    const at = await abortOn(ranks[1]);
+    for (const { value } of await Promise.all(answers)) {
+      expect(value).toMatchObject({ code: 'ABORTED', peer: 1 });
+      expect(value.at - at).toBeLessThan(280); // 300 for a rank that waits for others to come
     }
     await leave(ranks);
   });
@@ -303,18 +301,14 @@ describe.each(flavours)('%s', (flavour) => {
   });
 
   test('an init that fails on one rank is the failure of all', async () => {
-    const ranks = await gpuProcesses(flavour, 3, (rank) =>
-      rank === 2 ? { NC_STANDIN_FAULTS: 'init-fail' } : {},
-    );
+    const ranks = await oneFaulty('init-fail', 2);
     const answers = await formAll(ranks);
     expectSame(answers, 'DEVICE', /./);
     await endAll(ranks, []);
   });
 
   test('a rank that dies while the others make the communicator is lost by name', async () => {
-    const ranks = await gpuProcesses(flavour, 3, (rank) =>
-      rank === 1 ? { NC_STANDIN_FAULTS: 'init-hang' } : {},
-    );
+    const ranks = await oneFaulty('init-hang');
     const forming = (await formEach(ranks)).map((answer) => answer.catch(() => undefined));
     await Promise.all(ranks.map((rank) => untilThread(rank.pid, 'standin-stream')));
     ranks[1]?.kill();

@@ -5,7 +5,7 @@ import { beforeEach, expect, test, vi } from 'vitest';
 
 const lookup = vi.hoisted(() => vi.fn());
 vi.mock('node:dns/promises', () => ({ lookup }));
-const { allowedAddresses, resolveHost } = await import('../../src/net/hosts.ts');
+const { allowedAddresses, resolveHost, resolveWithin } = await import('../../src/net/hosts.ts');
 
 beforeEach(() => {
   lookup.mockReset().mockRejectedValue(new Error('no look-up was due'));
@@ -31,6 +31,22 @@ test('a name that does not resolve is named, with the reason', async () => {
   expect(error).toBeInstanceOf(NetworkError);
   expect(error).toMatchObject({ code: 'NETWORK', errno: 'ENOTFOUND', address: 'nowhere.invalid' });
   expect((error as Error).message).toContain("'nowhere.invalid'");
+});
+
+test('a look-up that is given up leaves no timer behind, however it ends', async () => {
+  const timers = () => process.getActiveResourcesInfo().filter((each) => each === 'Timeout').length;
+  const before = timers();
+  lookup.mockReturnValue(new Promise(() => {}));
+  const aborting = new AbortController();
+  const waiting = resolveWithin('join', 'engine-0', 300_000, aborting.signal);
+  expect(timers()).toBe(before + 1);
+  aborting.abort();
+  await expect(waiting).rejects.toMatchObject({ code: 'ABORTED', op: 'join' });
+  expect(timers()).toBe(before);
+  const late = resolveWithin('join', 'engine-0', 1, aborting.signal);
+  await expect(late).rejects.toMatchObject({ code: 'ABORTED' });
+  await expect(resolveWithin('join', 'engine-0', 1)).rejects.toMatchObject({ code: 'TIMEOUT', op: 'join' });
+  expect(timers()).toBe(before);
 });
 
 const v4 = (address: string) => ({ address, family: 'IPv4' }) as NetworkInterfaceInfo;
